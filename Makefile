@@ -1,0 +1,36 @@
+# make demo: the main job, on this machine.   make test: everything that can be checked, checked.
+# Both install what they need (apt-get as root, pip into .venv) and say so.
+
+PYTHON ?= /usr/bin/python3
+BIN := .venv/bin
+export DEBIAN_FRONTEND := noninteractive
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test setup lint types generated pytest clean
+
+demo:
+	@PYTHON=$(PYTHON) tests/setup.sh demo
+	$(PYTHON) examples/demo.py
+
+test: lint types generated pytest
+
+setup:
+	@PYTHON=$(PYTHON) tests/setup.sh test
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup
+	$(BIN)/mypy
+	MYPYPATH=tests $(BIN)/mypy --strict tests/*.py examples/*.py
+
+# acceptor.py and schemas/ are what the models say today.
+generated: setup
+	$(BIN)/python -m kolla_start.generate --check
+
+pytest: setup
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

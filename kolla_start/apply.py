@@ -1,0 +1,189 @@
+"""Carry out a plan: saved first, recorded second, replaced third.
+
+On the container-start path. It decides nothing: every step comes from plan.py, and every system
+call that changes something is in disk.py. A kill at any moment leaves the originals, the records
+and each destination whole; the next start finishes the work.
+"""
+
+import os
+
+from kolla_start import disk, log
+from kolla_start.errors import Failed
+from kolla_start.plan import Plan, Save, Step
+from kolla_start.records import Home, Records, prepare, write_own, write_state
+from kolla_start.tree import DIRECTORY, FILE, LINK, Node, mirror
+
+# Beyond so many steps or warnings the log says how many there are, not each of them.
+_LOGGED = 100
+
+
+def apply(plan: Plan, place: Home) -> int:
+    """Make the disk as planned; returns how many entries `permissions` could not change.
+
+    The caller holds the lock. Raises Failed with the path and the cause.
+    """
+    try:
+        if plan.writes():
+            _replace(plan, place)
+        return _mend_trees(plan)
+    except OSError as error:
+        raise Failed(
+            f"{error.filename or place.defaults}: {error.strerror}; the next start goes on from "
+            "here"
+        ) from error
+    except disk.Unsafe as error:
+        raise Failed(str(error)) from error
+
+
+def _replace(plan: Plan, place: Home) -> None:
+    before, after = plan.before, plan.after
+    prepare(place)
+    if before.pending:
+        _clean_up(before, place)
+    for save in plan.saves:
+        _keep(save, before)
+    meanwhile = _both(before, after)
+    if meanwhile.originals != before.originals:
+        write_state(place, meanwhile)
+    write_own(place, meanwhile, sync=True)
+    for number, step in enumerate(plan.steps):
+        if number < _LOGGED:
+            log.info(str(step))
+        _carry_out(step)
+    if len(plan.steps) > _LOGGED:
+        log.info(f"and {len(plan.steps) - _LOGGED} more like these")
+    _set_times(plan.steps)
+    if plan.command is not None:
+        _record(place.run_command, plan.command)
+    if plan.options:
+        options = plan.launch.options_text()
+        if options is None:
+            disk.remove(place.options)
+        else:
+            _record(place.options, options)
+    if after.originals != meanwhile.originals:
+        write_state(place, after)
+    write_own(place, after, sync=False)
+    for kept in plan.dropped:
+        disk.remove(kept)
+
+
+def _record(path: str, text: str) -> None:
+    # Readable by the service user, writable by nobody else.
+    data = text.encode("utf-8", "surrogateescape")
+    disk.write_file(path, data, os.geteuid(), os.getegid(), 0o644)
+
+
+def _both(before: Records, after: Records) -> Records:
+    """The records that hold while steps are under way: a kill must forget neither side."""
+    both = after.copy()
+    both.pending = True
+    both.originals = {**before.originals, **after.originals}
+    both.parents = sorted({*before.parents, *after.parents})
+    both.attributes = {**after.attributes, **before.attributes}
+    both.placed = before.placed | after.placed
+    return both
+
+
+def _keep(save: Save, before: Records) -> None:
+    """Copy an original to where it is kept, down to the storage."""
+    log.info(f"keep the image's {save.path} in {save.kept}")
+    disk.remove(save.kept)  # the beginning that a killed run made, recorded nowhere
+    for made in disk.make_parents(save.kept):
+        disk.sync_directory(disk.split(made)[0])
+    for path, node in mirror(save.origin, save.kept, before.originals):
+        _copy(path, node, sync=True)
+        if node.kind == DIRECTORY:
+            disk.sync_directory(disk.split(path)[0])
+
+
+def _carry_out(step: Step) -> None:
+    path, node = step.path, step.node
+    if step.verb == "remove":
+        disk.remove(path)
+    elif step.verb == "rmdir":
+        disk.remove_empty(path)
+    else:
+        assert node is not None
+        if step.verb == "set":
+            disk.set_owner(path, node.uid, node.gid, node.mode)
+            _set_attributes(path, node)
+        elif node.source is not None:
+            _copy(path, node, sync=False)
+        elif node.kind == FILE:
+            disk.write_file(path, b"", node.uid, node.gid, node.mode)
+        else:
+            disk.make_directory(path, node.uid, node.gid, node.mode)
+
+
+def _copy(path: str, node: Node, sync: bool) -> None:
+    assert node.source is not None and node.status is not None
+    if node.kind == FILE:
+        disk.copy_file(
+            node.source,
+            path,
+            node.uid,
+            node.gid,
+            node.mode,
+            preserve=node.preserve,
+            sync=sync,
+            safe_source=node.safe,
+        )
+    elif node.kind == LINK:
+        disk.make_link(path, node.target, node.uid, node.gid)
+    elif node.kind == DIRECTORY:
+        disk.make_directory(path, node.uid, node.gid, node.mode)
+        _set_attributes(path, node)
+    else:
+        disk.make_special(path, node.status)
+
+
+def _set_attributes(path: str, node: Node) -> None:
+    if node.preserve and node.kind == DIRECTORY:
+        assert node.source is not None
+        disk.set_attributes(path, disk.attributes(node.source, follow=True))
+
+
+def _set_times(steps: list[Step]) -> None:
+    """Directories last, and from below: what is put into one changes its times."""
+    for step in reversed(steps):
+        node = step.node
+        if node is not None and node.kind == DIRECTORY and node.preserve:
+            assert node.status is not None
+            disk.set_times(step.path, node.status)
+
+
+def _clean_up(before: Records, place: Home) -> None:
+    """Remove the temporary files that a killed run may have left beside its destinations."""
+    places = {"/", place.prefix or "/", place.defaults}
+    for path in (*before.originals, *before.placed, *before.parents):
+        places.update((path, disk.split(path)[0]))
+    for path in sorted(places):
+        disk.remove_temporaries(path)
+
+
+def _mend_trees(plan: Plan) -> int:
+    failures = 0
+
+    def failed(path: str, error: Exception) -> None:
+        nonlocal failures
+        failures += 1
+        if failures <= _LOGGED:
+            cause = error.strerror if isinstance(error, OSError) else error
+            log.warning(f"permissions: {path}: {cause}")
+
+    mended = 0
+    for walk in plan.walks:
+        for drift in walk.drift(failed):
+            try:
+                drift.mend()
+                mended += 1
+            except FileNotFoundError:
+                pass  # A running service may remove its own files.
+            except (OSError, disk.Unsafe) as error:
+                failed(drift.path, error)
+    if mended:
+        log.info(f"permissions: owner or mode of {mended} entries set")
+    if failures:
+        log.warning(f"permissions: {failures} entries could not be changed")
+    return failures

@@ -1,0 +1,153 @@
+"""`permissions`: owners and modes of paths and whole trees, one answer for each path.
+
+On the container-start path: `re` is imported only for `exclude`. Several entries may speak of the
+same path: the last one decides, so that no start writes anything twice or undoes its own work.
+"""
+
+from _collections_abc import Callable, Iterator
+
+from kolla_start import disk
+from kolla_start.tree import ABSENT, DIRECTORY, PARENT, Tree, ancestors, directory_mode
+
+
+def compiled(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
+    if not patterns:
+        return None
+    import re
+
+    compiled = [re.compile(pattern) for pattern in patterns]
+    return lambda path: any(pattern.search(path) for pattern in compiled)
+
+
+class _Rule:
+    __slots__ = ("exclude", "gid", "order", "perm", "recurse", "root", "shown", "uid")
+
+    def __init__(
+        self,
+        order: int,
+        root: str,
+        shown: str,
+        uid: int,
+        gid: int,
+        perm: int | None,
+        recurse: bool,
+        exclude: Callable[[str], bool] | None,
+    ) -> None:
+        self.order = order
+        self.root = root
+        self.shown = shown
+        self.uid = uid
+        self.gid = gid
+        self.perm = perm
+        self.recurse = recurse
+        self.exclude = exclude
+
+    def holds(self, path: str) -> bool:
+        """Whether the rule speaks of a path at or below its root (as the document spells it)."""
+        if path == self.root:
+            return True
+        if not self.recurse:
+            return False
+        return self.exclude is None or not self.exclude(self.shown + path[len(self.root) :])
+
+
+class Rules:
+    """All `permissions`, so that each path has one owner and mode, whatever entries cover it."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._by_root: dict[str, list[_Rule]] = {}
+        self._parents_of_roots: set[str] = set()
+        self._count = 0
+
+    def add(
+        self,
+        root: str,
+        shown: str,
+        uid: int,
+        gid: int,
+        perm: int | None,
+        recurse: bool,
+        exclude: Callable[[str], bool] | None,
+    ) -> None:
+        rule = _Rule(self._count, root, shown, uid, gid, perm, recurse, exclude)
+        self._by_root.setdefault(root, []).append(rule)
+        self._parents_of_roots.add(disk.split(root)[0])
+        self._count += 1
+
+    def fold(self) -> None:
+        """Give the nodes of the final state the owner and mode that `permissions` wants."""
+        if not self._count:
+            return
+        for path, node in self._tree.nodes.items():
+            if node.kind in {ABSENT, PARENT}:
+                continue
+            for rule in self._about(path):
+                if rule.holds(path):
+                    node.uid, node.gid = rule.uid, rule.gid
+                    if rule.perm is not None:
+                        is_directory = node.kind == DIRECTORY
+                        node.mode = directory_mode(rule.perm) if is_directory else rule.perm
+
+    def walks(self) -> list["Walk"]:
+        """One walk for each tree or path that is not inside another one's tree."""
+        walks = []
+        for root, rules in self._by_root.items():
+            if not any(
+                rule.recurse for place in ancestors(root) for rule in self._by_root.get(place, ())
+            ):
+                walks.append(Walk(root, any(rule.recurse for rule in rules), self))
+        return walks
+
+    def of_entries(self, path: str) -> disk.Rule:
+        """What the entries of a directory should have: one answer if there is only one."""
+        rules = [rule for rule in self._about(path) if rule.recurse]
+        if (
+            path in self._parents_of_roots
+            or path in self._tree.children
+            or not rules
+            or any(rule.exclude is not None for rule in rules)
+        ):
+            return self.of
+        return self._wanted(rules)
+
+    def of(self, path: str) -> disk.Wanted | None:
+        """What one path should have; None where nothing is asked, or the steps have seen to it."""
+        node = self._tree.nodes.get(path)
+        if node is not None and node.kind != PARENT:
+            return None
+        rules = [rule for rule in self._about(path) if rule.holds(path)]
+        return self._wanted(rules) if rules else None
+
+    def _wanted(self, rules: list[_Rule]) -> disk.Wanted:
+        last = rules[-1]
+        perm = None
+        for rule in rules:
+            if rule.perm is not None:
+                perm = rule.perm
+        return last.uid, last.gid, perm, None if perm is None else directory_mode(perm)
+
+    def _about(self, path: str) -> list[_Rule]:
+        """The rules whose root is the path or above it, in the document's order."""
+        found = list(self._by_root.get(path, ()))
+        for place in ancestors(path):
+            found += (rule for rule in self._by_root.get(place, ()) if rule.recurse)
+        found.sort(key=lambda rule: rule.order)
+        return found
+
+
+class Walk:
+    """The `permissions` of one tree, for disk.tree_drift()."""
+
+    __slots__ = ("_rules", "recurse", "top")
+
+    def __init__(self, top: str, recurse: bool, rules: "Rules") -> None:
+        self.top = top
+        self.recurse = recurse
+        self._rules = rules
+
+    def drift(self, failed: Callable[[str, Exception], None]) -> Iterator[disk.Drift]:
+        return disk.tree_drift(self.top, self.recurse, self._rule, failed)
+
+    def _rule(self, path: str) -> disk.Rule:
+        return self._rules.of_entries(path) if path else self._rules.of

@@ -1,0 +1,244 @@
+"""What this program remembers between starts, and where.
+
+On the container-start path: reads two small files, writes only what changed.
+
+    /etc/kolla/defaults/state        upstream's form: for every path that config_files created or
+                                     replaced, where its original is kept, or null if there was none
+    /etc/kolla/defaults/kolla_start  what upstream's form has no room for (see Records)
+    /etc/kolla/defaults/PATH         the originals
+    /etc/kolla/defaults/lock         held while a run applies
+    /run_command                     the command: a string as it is, a list as JSON
+    /etc/kolla/options               user, capabilities, no_new_privileges, where the document
+                                     names any: readable for the unprivileged stage
+    /configured                      COPY_ONCE has succeeded
+
+Where `/` cannot be written all of it lies under /run/kolla. It must not decide what to restore:
+the plan does (plan.py).
+"""
+
+import os
+
+from kolla_start import disk
+from kolla_start.document import parse_json
+from kolla_start.errors import refuse
+
+READ_ONLY_HOME = "/run/kolla"
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Home:
+    """Where the records of this container are."""
+
+    __slots__ = (
+        "configured", "defaults", "lock", "options", "own", "prefix", "run_command", "state",
+    )  # fmt: skip
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.run_command = f"{prefix}/run_command"
+        self.configured = f"{prefix}/configured"
+        self.defaults = f"{prefix or '/etc/kolla'}/defaults"
+        self.options = f"{prefix or '/etc/kolla'}/options"
+        self.state = f"{self.defaults}/state"
+        self.own = f"{self.defaults}/kolla_start"
+        self.lock = f"{self.defaults}/lock"
+
+    def kept(self, path: str) -> str:
+        """Where the original of a path is kept: upstream's place, but clear of our own files."""
+        first = path.split("/", 2)[1]
+        clear = "" if first not in {"state", "kolla_start", "lock", "cacerts", "root"} else "/root"
+        return f"{self.defaults}{clear}{path}"
+
+
+def home() -> Home:
+    """The records' place for whoever runs the privileged stage (root, or this very user).
+
+    `/` counts as not writable where its mount is read-only (statvfs(3)) and, for a user that
+    works without sudo, where its mode says so.
+    """
+    if os.geteuid() == 0:
+        return shared_home()
+    return Home("" if os.access("/", os.W_OK) else READ_ONLY_HOME)
+
+
+def shared_home() -> Home:
+    """The place that root's stage chose, as the unprivileged stage that follows it sees it."""
+    return Home(READ_ONLY_HOME if os.statvfs("/").f_flag & os.ST_RDONLY else "")
+
+
+class Launch:
+    """What a start hands to the service: recorded, so that COPY_ONCE needs no document."""
+
+    __slots__ = ("capabilities", "command", "no_new_privileges", "user")
+
+    def __init__(
+        self,
+        command: str | tuple[str, ...],
+        user: str | None,
+        capabilities: tuple[str, ...],
+        no_new_privileges: bool,
+    ) -> None:
+        self.command = command
+        self.user = user
+        self.capabilities = capabilities
+        self.no_new_privileges = no_new_privileges
+
+    def options_text(self) -> str | None:
+        """What the options file holds; None where all is as without one."""
+        if not (self.user or self.capabilities or self.no_new_privileges):
+            return None
+        import json
+
+        return json.dumps(
+            {
+                "user": self.user,
+                "capabilities": list(self.capabilities),
+                "no_new_privileges": self.no_new_privileges,
+            }
+        )
+
+
+class Records:
+    """What the last runs left.
+
+    originals:  path -> where its original is kept, or None if there was nothing
+    parents:    directories made because a destination's parent was missing, sorted
+    attributes: directory -> owner, group and mode it had before a merge changed them
+    placed:     what this program put inside directories that it copied whole
+    pending:    a run began to replace files and did not report its end
+    """
+
+    __slots__ = ("attributes", "originals", "parents", "pending", "placed")
+
+    def __init__(self) -> None:
+        self.originals: dict[str, str | None] = {}
+        self.parents: list[str] = []
+        self.attributes: dict[str, tuple[int, int, int]] = {}
+        self.placed: set[str] = set()
+        self.pending = False
+
+    def copy(self) -> "Records":
+        twin = Records()
+        twin.originals = dict(self.originals)
+        twin.parents = list(self.parents)
+        twin.attributes = dict(self.attributes)
+        twin.placed = set(self.placed)
+        twin.pending = self.pending
+        return twin
+
+    def state_json(self) -> dict[str, object]:
+        return {
+            path: {"source": path, "preserve_properties": True, "dest": kept}
+            for path, kept in self.originals.items()
+        }
+
+    def own_json(self) -> dict[str, object]:
+        return {
+            "version": 1,
+            "pending": self.pending,
+            "parents": self.parents,
+            "attributes": {path: list(value) for path, value in self.attributes.items()},
+            "placed": sorted(self.placed),
+        }
+
+
+def load(place: Home) -> Records:
+    """Read the records; an empty container has none.
+
+    Raises Refused where they are damaged: guessing could lose an image default.
+    """
+    records = Records()
+    try:
+        state = _read(place.state)
+        for path, entry in state.items():
+            # Upstream swaps the two when it restores: the original is the one it keeps.
+            ends = (entry["source"], entry["dest"])
+            kept = [end for end in ends if end and end.startswith(place.defaults + "/")]
+            records.originals[path] = kept[0] if kept else None
+        own = _read(place.own)
+        if own:
+            records.pending = own["pending"]
+            records.parents = own["parents"]
+            records.attributes = {
+                path: (uid, gid, mode) for path, (uid, gid, mode) in own["attributes"].items()
+            }
+            records.placed = set(own["placed"])
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise refuse(
+            f"the records in {place.defaults} are damaged ({error!r}); recreate the container "
+            "from its image"
+        ) from None
+    return records
+
+
+def _read(path: str) -> dict[str, "Any"]:
+    data = disk.read_file(path)
+    if data is None:
+        return {}
+    content = parse_json(data.decode("utf-8", "surrogateescape"))
+    if type(content) is not dict:
+        raise ValueError(f"{path} holds no JSON object")
+    return content
+
+
+def prepare(place: Home) -> None:
+    """Make the records' directory. Root's alone: the originals of secrets lie in it."""
+    disk.make_parents(place.lock)
+    status = disk.lstat(place.defaults)
+    if status is None or status.st_mode & 0o7777 != 0o700:
+        disk.set_owner(place.defaults, os.geteuid(), os.getegid(), 0o700)
+
+
+def write_state(place: Home, records: Records) -> None:
+    """Replace upstream's file; it has reached the storage when this returns."""
+    _write(place.state, records.state_json(), sync=True)
+
+
+def write_own(place: Home, records: Records, sync: bool) -> None:
+    """Replace this program's file."""
+    _write(place.own, records.own_json(), sync)
+
+
+def _write(path: str, content: dict[str, object], sync: bool) -> None:
+    import json  # only a run that changes something comes here
+
+    text = json.dumps(content, indent=4)
+    disk.write_file(path, text.encode(), os.geteuid(), os.getegid(), 0o644, sync)
+
+
+def command_text(command: str | tuple[str, ...]) -> str:
+    """The content of /run_command: the string as it is, a list as JSON."""
+    if isinstance(command, str):
+        return command
+    import json
+
+    return json.dumps(list(command))
+
+
+def read_launch(place: Home) -> Launch:
+    """What the privileged stage recorded for the start. Raises Refused if it did not."""
+    data = disk.read_file(place.run_command)
+    if data is None:
+        raise refuse(f"no {place.run_command}: kolla_set_configs has not succeeded here")
+    options = _read(place.options)
+    return Launch(
+        _command(data.decode("utf-8", "surrogateescape")),
+        options.get("user"),
+        tuple(options.get("capabilities", ())),
+        bool(options.get("no_new_privileges")),
+    )
+
+
+def _command(text: str) -> str | tuple[str, ...]:
+    if text.startswith("["):
+        # A document whose command string reads like this is refused, so it is a list.
+        try:
+            words = parse_json(text)
+        except ValueError:
+            return text
+        if type(words) is list and all(type(word) is str for word in words):
+            return tuple(words)
+    return text

@@ -1,0 +1,152 @@
+"""kolla_set_configs: the privileged stage alone, and `--check`.
+
+On the container-start path: kolla_start runs the same functions in its own process.
+"""
+
+import os
+import sys
+
+from kolla_start import disk, document, log, records
+from kolla_start.apply import apply
+from kolla_start.errors import (
+    EXIT_BUG,
+    EXIT_CANNOT_TELL,
+    EXIT_CHANGED,
+    EXIT_OK,
+    EXIT_REFUSED,
+    Failed,
+    Refused,
+    refuse,
+)
+from kolla_start.plan import Plan, decide
+from kolla_start.tree import CHECKED
+
+STRATEGIES = ("COPY_ALWAYS", "COPY_ONCE")
+USAGE = "usage: kolla_set_configs [--check]"
+
+
+def configure(strategy: str | None) -> records.Launch:
+    """Apply the document under the strategy; returns what is to be launched.
+
+    Raises Refused (nothing was touched) or Failed.
+    """
+    if strategy not in STRATEGIES:
+        found = "is not set" if strategy is None else f"is {strategy!r}"
+        raise refuse(f"KOLLA_CONFIG_STRATEGY {found}; set it to COPY_ALWAYS or COPY_ONCE")
+    place = records.home()
+    once = strategy == "COPY_ONCE"
+    if once and disk.lstat(place.configured) is not None:
+        log.info(f"COPY_ONCE, and {place.configured} is there: nothing is copied again")
+        return records.read_launch(place)
+    config = document.load()
+    log.info(f"{strategy} with {config.path}")
+    for unknown in config.unknown:
+        log.warning(f"{config.path}: {unknown}: no such key, ignored")
+    plan, lock = _decide_under_lock(config, place)
+    if once and disk.lstat(place.configured) is not None:
+        # Another run came first while this one waited.
+        _unlock(lock)
+        return records.read_launch(place)
+    for warning in plan.warnings:
+        log.warning(warning)
+    if plan.first is not None:
+        apply(plan.first, place)
+        plan = decide(config, records.load(place), place)
+    if not plan.steps:
+        log.info("all files are as they should be")
+    apply(plan, place)
+    if once:
+        disk.write_file(place.configured, b"", os.geteuid(), os.getegid(), 0o600)
+    _unlock(lock)
+    return plan.launch
+
+
+def _decide_under_lock(config: document.Config, place: records.Home) -> tuple[Plan, int | None]:
+    """Two runs at once wait for each other; a refused document leaves not even a lock file."""
+    lock = disk.lock(place.lock, create=False)
+    plan = decide(config, records.load(place), place)
+    if lock is None:
+        try:
+            records.prepare(place)
+            lock = disk.lock(place.lock, create=True)
+        except OSError as error:
+            raise Failed(
+                f"{error.filename or place.defaults}: {error.strerror}; the records need a "
+                f"writable place: where / is read-only mount a tmpfs at {records.READ_ONLY_HOME}"
+            ) from error
+        plan = decide(config, records.load(place), place)
+    return plan, lock
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def check() -> int:
+    """Whether a restart would change anything; says what, a line each, and changes nothing.
+
+    Raises Refused where it cannot tell.
+    """
+    config = document.load()
+    place = records.home()
+    plan = decide(config, records.load(place), place)
+    changes = []
+    if plan.command is not None:
+        changes.append(f"the command differs from {place.run_command}: {plan.command}")
+    if plan.options:
+        changes.append(f"user, capabilities or no_new_privileges differ from {place.options}")
+    for part in (plan.first, plan):
+        if part is not None:
+            changes += [str(step) for step in part.steps if step.part in CHECKED and not step.minor]
+    for change in dict.fromkeys(changes):
+        log.error(change)
+    return EXIT_CHANGED if changes else EXIT_OK
+
+
+def report(error: Refused | Failed) -> None:
+    """Log everything that is wrong, a line each."""
+    if isinstance(error, Refused) and error.document is not None:
+        from kolla_start.explain import lines  # only a refused document pays for it
+
+        for line in lines(error.document, error.faults):
+            log.error(line)
+    elif isinstance(error, Refused):
+        for fault in error.faults:
+            log.error(str(fault))
+    else:
+        log.error(str(error))
+
+
+def bug() -> None:
+    """Log a fault of this program with its traceback."""
+    import traceback
+
+    log.error("a fault of kolla_start itself; please report it with what follows")
+    for line in traceback.format_exc().splitlines():
+        log.error(line)
+
+
+def main() -> None:
+    """Entry of kolla_set_configs: exits with the code of SPEC's table in README.md."""
+    code = EXIT_OK
+    arguments = sys.argv[1:]
+    checking = arguments == ["--check"]
+    try:
+        if checking:
+            code = check()
+        elif not arguments:
+            configure(os.environ.get("KOLLA_CONFIG_STRATEGY"))
+        elif arguments in (["-h"], ["--help"]):
+            os.write(1, (USAGE + "\n").encode())
+        else:
+            log.error(f"unknown argument {arguments[0]!r}; {USAGE}")
+            code = EXIT_BUG
+    except (Refused, Failed) as error:
+        report(error)
+        code = EXIT_CANNOT_TELL if checking else EXIT_REFUSED
+    except Exception:
+        bug()
+        code = EXIT_BUG
+    # Nothing is buffered: the interpreter need not be taken down piece by piece.
+    os._exit(code)

@@ -1,0 +1,75 @@
+"""kolla_start: configure, trust CA certificates, drop privileges, exec the service.
+
+On the container-start path. Three ways, by who runs it:
+
+- root (the native way): everything in this process, then it becomes the service's user;
+- another user, with sudo in the image (Kolla's way): the privileged steps through sudo;
+- another user, without sudo (Kubernetes runAsNonRoot): everything as that user.
+"""
+
+import os
+import sys
+
+from kolla_start import cacerts, launch, log, privileges, projects, records, set_configs
+from kolla_start.errors import EXIT_BUG, EXIT_OK, EXIT_REFUSED, Failed, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> None:
+    """Entry of kolla_start: does not return when all is well."""
+    code = EXIT_REFUSED
+    try:
+        start(tuple(sys.argv[1:]))
+    except (Refused, Failed) as error:
+        set_configs.report(error)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else EXIT_REFUSED
+    except Exception:
+        set_configs.bug()
+        code = EXIT_BUG
+    os._exit(code)
+
+
+def start(arguments: tuple[str, ...]) -> "NoReturn":
+    """Do what has to be done before the service, then become it.
+
+    Raises Refused, Failed, or SystemExit with the code that a failed exec or step has.
+    """
+    environ = launch.environment()
+    strategy = os.environ.get("KOLLA_CONFIG_STRATEGY")
+    user = None
+    if os.geteuid() == 0:
+        asked = set_configs.configure(strategy)
+        cacerts.install()
+        projects.install()
+        user = os.environ.get("KOLLA_SERVICE_USER")
+    elif launch.can_sudo():
+        asked = _through_sudo(environ)
+    else:
+        asked = set_configs.configure(strategy)
+        for step in (cacerts, projects):
+            if step.needed():
+                log.warning(f"{step.__name__}: needs root, left out")
+    account = privileges.drop(asked.user or user, asked.capabilities, asked.no_new_privileges)
+    if account is not None:
+        environ.update(account.environment())
+    launch.launch(asked.command, environ, arguments)
+
+
+def _through_sudo(environ: dict[bytes, bytes]) -> records.Launch:
+    _privileged("kolla_set_configs", environ, keep_environment=True)
+    # Upstream asks sudo all three times; where there is surely nothing to do it is not asked.
+    if cacerts.needed():
+        _privileged("kolla_copy_cacerts", environ)
+    if projects.needed():
+        _privileged("kolla_install_projects", environ)
+    return records.read_launch(records.shared_home())
+
+
+def _privileged(name: str, environ: dict[bytes, bytes], keep_environment: bool = False) -> None:
+    code = launch.run_privileged(name, environ, keep_environment)
+    if code != EXIT_OK:
+        raise SystemExit(code)

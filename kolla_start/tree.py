@@ -1,0 +1,196 @@
+"""The final state of a start: what should be at each path.
+
+On the container-start path: fnmatch and glob are imported only for patterns. It decides nothing
+and writes nothing; plan.py fills the tree and compares it with the disk.
+"""
+
+import os
+import stat
+from _collections_abc import Iterator
+
+from kolla_start import disk
+from kolla_start.errors import Loc
+
+FILE, DIRECTORY, LINK, SPECIAL, PARENT, ABSENT = range(6)
+KIND_NAMES = ("a file", "a directory", "a link", "a special file", "a directory", "nothing")
+
+# The parts of the final state. CHECKED are the ones that `--check` answers for.
+RESTORE, DIRECTORIES, FILES, CONFIG_FILES = "restore", "directories", "files", "config_files"
+CHECKED = (RESTORE, CONFIG_FILES)
+
+
+class Node:
+    """What should be at one path.
+
+    mode:    permission bits; of a link without meaning
+    source:  the file whose content it gets, or None (an empty file, a directory)
+    status:  of the source
+    safe:    the source lies where a service could write (a saved original): follow no link
+    exact:   a directory that holds nothing but what the plan names
+    """
+
+    __slots__ = (
+        "exact", "gid", "kind", "loc", "mode", "part", "preserve", "safe",
+        "source", "status", "target", "uid",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kind: int,
+        part: str,
+        loc: Loc,
+        uid: int = 0,
+        gid: int = 0,
+        mode: int = 0,
+        source: str | None = None,
+        status: os.stat_result | None = None,
+        target: str = "",
+        preserve: bool = False,
+        exact: bool = False,
+        safe: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.part = part
+        self.loc = loc
+        self.uid = uid
+        self.gid = gid
+        self.mode = mode
+        self.source = source
+        self.status = status
+        self.target = target
+        self.preserve = preserve
+        self.exact = exact
+        self.safe = safe
+
+
+class Tree:
+    """The final state: nodes by path, and the names below each directory that has any."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.children: dict[str, set[str]] = {}
+
+    def put(self, path: str, node: Node) -> None:
+        self.nodes[path] = node
+        while path != "/":
+            path, name = disk.split(path)
+            names = self.children.setdefault(path, set())
+            if name in names:
+                return
+            names.add(name)
+
+    def drop(self, path: str) -> None:
+        """Forget a path and all below it; its parents stay."""
+        self.nodes.pop(path, None)
+        todo = [path] if path in self.children else []
+        while todo:
+            place = todo.pop()
+            for name in self.children.pop(place):
+                below = disk.join(place, name)
+                self.nodes.pop(below, None)
+                if below in self.children:
+                    todo.append(below)
+        parent, name = disk.split(path)
+        if path != "/" and parent in self.children:
+            self.children[parent].discard(name)
+
+    def exact_above(self, path: str) -> bool:
+        for place in ancestors(path):
+            node = self.nodes.get(place)
+            if node is not None:
+                return node.exact
+        return False
+
+    def covers(self, path: str) -> bool:
+        """Whether the final state says already what becomes of a path."""
+        return path in self.nodes or self.exact_above(path)
+
+    def wants(self, path: str) -> bool:
+        """Whether anything is to be at or below a path."""
+        node = self.nodes.get(path)
+        if node is not None and node.kind != ABSENT:
+            return True
+        return any(self.wants(disk.join(path, name)) for name in self.children.get(path, ()))
+
+    def matches(self, pattern: str) -> list[str]:
+        """The paths that will exist and match a shell pattern, as glob.glob() would find them."""
+        if not has_magic(pattern):
+            return []
+        from fnmatch import fnmatchcase
+
+        parts = pattern.strip("/").split("/")
+        found = []
+        for path, node in self.nodes.items():
+            names = path[1:].split("/")
+            if (
+                node.kind != ABSENT
+                and len(names) == len(parts)
+                and all(
+                    fnmatchcase(name, part) and (name[0] != "." or part[0] == ".")
+                    for name, part in zip(names, parts, strict=True)
+                    if name
+                )
+            ):
+                found.append(path)
+        return found
+
+
+def mirror(source: str, dest: str, instead: dict[str, str | None]) -> Iterator[tuple[str, Node]]:
+    """The nodes of an exact copy of a tree, links and special files as they are.
+
+    Used to save an original and to give it back. `instead` names paths whose content comes from
+    elsewhere (None: from nowhere), because what is there now is not original.
+    """
+    status = disk.lstat(source)
+    if status is None:
+        return
+    kind = kind_of(status)
+    target = disk.read_link(source) if kind == LINK else ""
+    yield dest, Node(
+        kind, RESTORE, (), status.st_uid, status.st_gid, status.st_mode & 0o7777, source, status,
+        target, preserve=kind in {FILE, DIRECTORY}, exact=kind == DIRECTORY, safe=True,
+    )  # fmt: skip
+    if kind == DIRECTORY:
+        for name in disk.names(source):
+            inner = disk.join(source, name)
+            origin = instead.get(inner, inner)
+            if origin is not None:
+                yield from mirror(origin, disk.join(dest, name), instead)
+
+
+def directory_mode(perm: int) -> int:
+    """The mode of a directory: x wherever there is r, as upstream."""
+    return perm | (perm & 0o444) >> 2
+
+
+def is_directory(status: os.stat_result | None) -> bool:
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def kind_of(status: os.stat_result) -> int:
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        return FILE
+    if stat.S_ISDIR(mode):
+        return DIRECTORY
+    return LINK if stat.S_ISLNK(mode) else SPECIAL
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The directories above a path, nearest first, "/" last."""
+    while path != "/":
+        path = disk.split(path)[0]
+        yield path
+
+
+def has_magic(pattern: str) -> bool:
+    return "*" in pattern or "?" in pattern or "[" in pattern
+
+
+def matches(pattern: str) -> list[str]:
+    """What a shell pattern finds, sorted; a plain path is found if anything is there."""
+    if not has_magic(pattern):
+        return [pattern] if os.path.lexists(pattern) else []
+    from glob import glob
+
+    return sorted(glob(pattern))

@@ -1,0 +1,294 @@
+"""Upstream and this program on the same document, start by start, each in a sandbox of its own.
+
+A chain is a container's life: starts and checks with changes of the sources in between. After
+each step both trees are compared (path, kind, owner, mode, content, link target, attributes: see
+sandbox.Change) and the exit codes. What differs is looked up in rules.py; this module knows none.
+"""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import peer
+import templates
+from sandbox import CONFIG_FILES, VENV, Change, Sandbox
+from templates import Case
+
+RECORDS = "/etc/kolla/defaults"
+# Each program's own bookkeeping, whose form is its own affair (what is kept there is compared).
+_OWN = {f"{RECORDS}/{name}" for name in ("state", "kolla_start", "lock", "cacerts")}
+_OWN.add("/etc/kolla/options")
+
+State = dict[str, Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What is not the same after a step. `path` is "exit code" or "--check" for an answer."""
+
+    case: Case
+    step: str
+    path: str
+    theirs: Change | int | None
+    ours: Change | int | None
+    before: State  # of upstream, before the chain's first start
+    dropped: dict[str, object] | None  # the entry that has left the document by now
+
+    def __str__(self) -> str:
+        return f"{self.case.name}, {self.step}: {self.path}\n    {self.theirs}\n    {self.ours}"
+
+
+@dataclass(slots=True)
+class Side:
+    """One program in its sandbox."""
+
+    box: Sandbox
+    run: Callable[..., tuple[int, str]]
+    base: State = field(default_factory=dict)
+
+    def state(self) -> State:
+        return {
+            path: change for path, change in self.box.changes().items() if path not in _OWN
+        }
+
+
+def ours(box: Sandbox, *argv: str, strategy: str = "COPY_ALWAYS") -> tuple[int, str]:
+    done = box.set_configs(*argv, strategy=strategy)
+    return done.returncode, done.stderr
+
+
+def theirs(box: Sandbox, *argv: str, strategy: str = "COPY_ALWAYS") -> tuple[int, str]:
+    ran = peer.set_configs(box, *argv, strategy=strategy)
+    return ran.code, ran.log
+
+
+class Pair:
+    """The two sandboxes; taken back to their beginning between chains."""
+
+    def __init__(self, cases: list[Case]) -> None:
+        self._cases = cases
+        self._stack = contextlib.ExitStack()
+        self.theirs = self._open(theirs)
+        self.ours = self._open(ours)
+
+    def __enter__(self) -> "Pair":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _open(self, run: Callable[..., tuple[int, str]]) -> Side:
+        box = self._stack.enter_context(Sandbox())
+        templates.add_owners(box, self._cases)
+        box.mark()
+        return Side(box, run)
+
+    def both(self) -> tuple[Side, Side]:
+        return self.theirs, self.ours
+
+    def reset(self) -> None:
+        for name in ("theirs", "ours"):
+            side: Side = getattr(self, name)
+            if not _undo(side.box):
+                side.box.close()
+                setattr(self, name, self._open(side.run))
+
+
+def _undo(box: Sandbox) -> bool:
+    """Take back every change since the mark; False if that is more than a removal or a copy."""
+    for path in box.changes():
+        box.remove(path)
+        kept = box._lower + path
+        if box._before(path) is None:
+            continue
+        if path in box._marked or os.path.isdir(kept):
+            return False
+        _copy(kept, box.host(path))
+    return not box.changes()
+
+
+def _copy(source: str, dest: str) -> None:
+    shutil.copy2(source, dest, follow_symlinks=False)
+    status = os.lstat(source)
+    os.chown(dest, status.st_uid, status.st_gid, follow_symlinks=False)
+
+
+# --- the chains ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`answers`: what ours must say to --check, whatever upstream says."""
+
+    name: str
+    argv: tuple[str, ...] = ()
+    strategy: str = "COPY_ALWAYS"
+    change: Callable[[Sandbox, Case], None] | None = None
+    answers: int | None = None
+
+
+def change_sources(box: Sandbox, one: Case) -> None:
+    for source in one.sources:
+        if source.endswith("/"):
+            box.write(f"{source}a.conf", f"{source}: changed\n", mode=0o640)
+            box.write(f"{source}new.conf", "new\n")
+            box.remove(f"{source}sub/b.conf")
+        else:
+            box.write(source, f"{source}: changed\n", mode=0o640)
+
+
+def drop_entry(box: Sandbox, one: Case) -> None:
+    box.document(without_first(one))
+
+
+def without_first(one: Case) -> dict[str, object]:
+    return {**one.document, "config_files": one.entries[1:]}
+
+
+def change_command(box: Sandbox, one: Case) -> None:
+    box.document({**without_first(one), "command": f"{one.document['command']} --more"})
+
+
+def lose_source(box: Sandbox, one: Case) -> None:
+    box.remove(CONFIG_FILES)
+    box.mkdir(CONFIG_FILES)
+    box.document(one.document)
+
+
+def break_document(box: Sandbox, one: Case) -> None:
+    box.document('{"command": "true",')
+
+
+def live(box: Sandbox, one: Case) -> None:
+    """What a running service does to what is its own."""
+    for path in templates.own_trees(one):
+        box.write(f"{path}/service.log", "a line of the service\n", owner=(42, 42), mode=0o600)
+        if one.full:
+            box.write(f"{path}/old/service.log", "another line\n", owner=(42, 42), mode=0o640)
+    for entry in one.entries:
+        dest = entry["dest"]
+        if os.path.isdir(box.host(dest)) and not dest.endswith("/"):
+            box.write(f"{dest.rstrip('/')}/made-by-the-service", "\n", owner=(42, 42))
+
+
+def image_defaults(box: Sandbox, one: Case) -> None:
+    """A file, or a directory with a file of its own, wherever the document copies to."""
+    for entry, source in _pairs(one):
+        dest = entry["dest"]
+        if dest.endswith("/"):
+            dest += os.path.basename(source.rstrip("/"))
+        dest = dest.rstrip("/")
+        if os.path.lexists(box.host(dest)):
+            continue
+        if source.endswith("/"):
+            box.write(f"{dest}/of-the-image.conf", f"{dest}: the image's\n", mode=0o640)
+        else:
+            box.write(dest, f"{dest}: the image's\n", owner=(0, 42), mode=0o640)
+
+
+def _pairs(one: Case) -> Iterator[tuple[dict[str, str], str]]:
+    for entry in one.entries:
+        for source in templates.case("", {"config_files": [entry]}, one.full).sources:
+            yield entry, source
+
+
+CHECK = ("--check",)
+
+PLAIN = (
+    Step("first start"),
+    Step("check after the start", CHECK, answers=0),
+    Step("second start"),
+    Step("check after the second start", CHECK, answers=0),
+    Step("check while the service lives", CHECK, change=live, answers=0),
+    Step("check after a source changed", CHECK, change=change_sources, answers=1),
+    Step("start after a source changed"),
+    Step("check after that start", CHECK, answers=0),
+    Step("check after an entry left", CHECK, change=drop_entry, answers=1),
+    Step("start after an entry left"),
+    Step("check after that start too", CHECK, answers=0),
+    Step("check after the command changed", CHECK, change=change_command, answers=1),
+    Step("start after the command changed"),
+    Step("check without the sources", CHECK, change=lose_source, answers=2),
+    Step("start without the sources"),
+    Step("check of a broken document", CHECK, change=break_document, answers=2),
+    Step("start with a broken document"),
+)
+DEFAULTS = (
+    Step("first start over image defaults", change=image_defaults),
+    Step("second start over image defaults"),
+    Step("third start, sources changed", change=change_sources),
+    Step("check over image defaults", CHECK, answers=0),
+    Step("start after an entry left, image default", change=drop_entry),
+    Step("check after that, image default", CHECK, answers=0),
+)
+ONCE = (
+    Step("first start, COPY_ONCE", strategy="COPY_ONCE"),
+    Step("start after a source changed, COPY_ONCE", strategy="COPY_ONCE", change=change_sources),
+    Step("start with a broken document, COPY_ONCE", strategy="COPY_ONCE", change=break_document),
+)
+CHAINS = (PLAIN, DEFAULTS, ONCE)
+
+
+@dataclass(slots=True)
+class Compared:
+    """What one document's chains showed: the steps compared, and what differed in each."""
+
+    case: Case
+    steps: int = 0
+    differences: list[list[Difference]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)  # answers of ours to --check
+
+
+def compare(pair: Pair, one: Case, chains: tuple[tuple[Step, ...], ...] = CHAINS) -> Compared:
+    found = Compared(one)
+    for chain in chains:
+        pair.reset()
+        for side in pair.both():
+            templates.furnish(side.box, one)
+        if not one.entries:
+            chain = tuple(step for step in chain if step.change not in _NEED_ENTRIES)
+        _chain(pair, one, chain, found)
+    return found
+
+
+_NEED_ENTRIES = (change_sources, drop_entry, lose_source)
+
+
+def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> None:
+    before: State = {}
+    dropped = None
+    for step in chain:
+        states, codes, logs = [], [], []
+        for side in pair.both():
+            if step.change:
+                step.change(side.box, one)
+            if step is chain[0] and side is pair.theirs:
+                before = side.state()
+            code, log = side.run(side.box, *step.argv, strategy=step.strategy)
+            codes.append(code)
+            logs.append(log)
+            # A check must change nothing: it is looked at with the next start.
+            states.append({} if step.argv else side.state())
+        if step.change in (drop_entry, change_command):
+            dropped = one.entries[0] if one.entries else None
+        what = "--check" if step.argv else "exit code"
+        pairs: list[tuple[str, Change | int | None, Change | int | None]] = []
+        pairs += [(what, codes[0], codes[1])]
+        pairs += [
+            (path, states[0].get(path), states[1].get(path))
+            for path in sorted({*states[0], *states[1]})
+        ]
+        found.steps += 1
+        found.differences.append(
+            [
+                Difference(one, step.name, path, left, right, before, dropped)
+                for path, left, right in pairs
+                if left != right
+            ]
+        )
+        if step.answers is not None and codes[1] != step.answers:
+            found.wrong.append(
+                f"{one.name}, {step.name}: {codes[1]}, not {step.answers}\n{logs[1]}"
+            )

@@ -1,0 +1,58 @@
+"""Fixtures of the whole suite, and the last word on what this machine could not run.
+
+A test that cannot run says why and is named again, loudly, at the very end. Where the environment
+says `CI`, that is a failure: nothing may be left out there.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import pytest
+from sandbox import Sandbox, Unusable
+
+IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+_left_out: list[tuple[str, str]] = []
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox of its own for the test, with our commands installed as in an image."""
+    with contextlib.ExitStack() as stack:
+        try:
+            box = stack.enter_context(Sandbox())
+        except Unusable as reason:
+            pytest.skip(str(reason))
+        yield box
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    _note(report)
+
+
+def _note(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        where = report.longrepr
+        reason = where[2] if isinstance(where, tuple) else str(where)
+        _left_out.append((report.nodeid, reason.removeprefix("Skipped: ")))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if IN_CI and _left_out and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not _left_out:
+        return
+    say = terminalreporter.write_line
+    terminalreporter.section("COULD NOT RUN ON THIS MACHINE", sep="!", red=True, bold=True)
+    for nodeid, reason in _left_out:
+        say(f"{nodeid}: {reason}")
+    say(f"{len(_left_out)} left out.{' In CI that is a failure.' if IN_CI else ''}", red=IN_CI)

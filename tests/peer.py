@@ -1,0 +1,122 @@
+"""The programs that this one replaces, from PyPI as they are: where they lie, how to run them.
+
+`kolla` brings set_configs.py, start.sh and copy_cacerts.sh, `kolla-ansible` the templates of
+config.json and the container worker. Nothing of theirs is changed here: set_configs.py runs from
+its own source as `__main__`. To run it some ten thousand times it is not started with an
+interpreter of its own (0.1 s each) but in a fork of this process, which has imported what it
+imports; the fork enters the sandbox as any command does.
+"""
+
+import glob
+import importlib.util
+import io
+import logging
+import os
+import pwd
+import shutil
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+from sandbox import CLONE_NEWNS, CLONE_NEWPID, PATH, Sandbox, _setns
+
+# What set_configs.py imports and this module does not need.
+_WARM = (glob, pwd, shutil, yaml)
+
+
+def missing() -> str | None:
+    """Why the peers cannot be run, or None."""
+    for package in ("kolla", "kolla_ansible", "jinja2"):
+        if importlib.util.find_spec(package) is None:
+            return f"no package {package}: pip install '.[peer]'"
+    return None
+
+
+@cache
+def base() -> Path:
+    """The directory of upstream's scripts."""
+    spec = importlib.util.find_spec("kolla")
+    assert spec and spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations))) / "docker/base"
+
+
+@cache
+def ansible() -> Path:
+    """kolla-ansible's data: roles, modules."""
+    return Path(sysconfig.get_path("data")) / "share/kolla-ansible/ansible"
+
+
+@cache
+def _program() -> object:
+    path = base() / "set_configs.py"
+    return compile(path.read_text(), str(path), "exec")
+
+
+def install(box: Sandbox, interpreter: str) -> None:
+    """Upstream's commands under their own names, over ours; needs a Python that has PyYAML."""
+    source = (base() / "set_configs.py").read_text().split("\n", 1)[1]
+    box.write("/usr/local/bin/kolla_set_configs", f"#!{interpreter}\n{source}", mode=0o755)
+    for name, command in (
+        ("start.sh", "kolla_start"),
+        ("copy_cacerts.sh", "kolla_copy_cacerts"),
+        ("install_projects.sh", "kolla_install_projects"),
+    ):
+        box.write(f"/usr/local/bin/{command}", (base() / name).read_bytes(), mode=0o755)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    code: int
+    log: str
+
+
+def set_configs(
+    box: Sandbox, *argv: str, strategy: str | None = "COPY_ALWAYS", umask: int = 0o022
+) -> Ran:
+    """kolla_set_configs ARGV... of upstream, inside the sandbox as root."""
+    program = _program()
+    ready, said = os.pipe()
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    mnt, pid, _, root = box._namespaces
+    _setns(pid, CLONE_NEWPID)  # of the child, not of this process
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            _setns(mnt, CLONE_NEWNS)
+            os.fchdir(root)
+            os.chroot(".")
+            os.closerange(3, 1024)
+            os.umask(umask)
+            code = _main(program, argv, {"KOLLA_CONFIG_STRATEGY": strategy})
+        except BaseException:
+            logging.exception("the peer could not be run")
+        finally:
+            os._exit(code)
+    _setns(own, CLONE_NEWPID)
+    os.close(own)
+    os.close(said)
+    with open(ready, encoding="utf-8", errors="replace") as stream:
+        log = stream.read()
+    status = os.waitpid(child, 0)[1]
+    return Ran(os.waitstatus_to_exitcode(status), log)
+
+
+def _main(program: object, argv: tuple[str, ...], env: Mapping[str, str | None]) -> int:
+    os.environ.clear()
+    os.environ.update({"PATH": PATH, "HOME": "/root"})
+    os.environ.update({name: value for name, value in env.items() if value is not None})
+    sys.argv = ["kolla_set_configs", *argv]
+    sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
+    logging.root.handlers.clear()  # the test runner's; upstream sets up its own
+    try:
+        exec(program, {"__name__": "__main__"})  # type: ignore[call-overload]  # noqa: S102
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0

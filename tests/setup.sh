@@ -1,0 +1,43 @@
+#!/bin/bash
+# What `make demo` and `make test` need from apt and pip; nothing if it is there already.
+# Without root it says what is missing and goes on: the rest can still be done.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+purpose=$1
+
+# Of a package, a file that shows it is there: no dpkg on this machine, no complaint.
+needed=(python3-venv)
+if [[ ${purpose} == test ]]; then
+    needed+=(acl attr ca-certificates debootstrap dumb-init memcached podman runc strace sudo)
+fi
+missing=()
+for package in "${needed[@]}"; do
+    if [[ $(dpkg-query -W -f '${db:Status-Status}' "${package}" 2>/dev/null) != installed ]]; then
+        missing+=("${package}")
+    fi
+done
+if (( ${#missing[@]} )); then
+    if (( EUID != 0 )); then
+        echo "setup: not root, so not installed: ${missing[*]}" >&2
+    else
+        echo "setup: apt-get install ${missing[*]}"
+        if [[ ! -e /usr/sbin/policy-rc.d ]]; then
+            # A package brings its service: this machine is not to run it.
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+            printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
+            chmod 755 /usr/sbin/policy-rc.d
+        fi
+        apt-get -qq update || echo "setup: apt-get update failed, going on with what is known" >&2
+        apt-get -qq install -y --no-install-recommends "${missing[@]}" > /dev/null
+    fi
+fi
+[[ ${purpose} == test ]] || exit 0
+
+# Debian's Python takes nothing from pip (PEP 668): a virtual environment of our own.
+wanted=$(sha256sum pyproject.toml)
+if [[ $(cat .venv/.installed 2>/dev/null) != "${wanted}" ]]; then
+    echo "setup: pip install .[test,peer] into .venv"
+    [[ -x .venv/bin/pip ]] || "${PYTHON:-/usr/bin/python3}" -m venv .venv
+    .venv/bin/pip install -q -e '.[test,peer]'
+    echo "${wanted}" > .venv/.installed
+fi

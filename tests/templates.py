@@ -1,0 +1,205 @@
+"""kolla-ansible's config.json templates as documents, and the files and users that they name.
+
+Each template is rendered twice: everything enabled (every condition holds, every list has two
+items, the distribution is Debian) and everything disabled. Values that a deployment would supply
+are made up from their names.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import peer
+from jinja2 import Environment
+from jinja2.runtime import Context
+from sandbox import CONFIG_FILES, Sandbox
+
+# What a name cannot tell, because something depends on the form.
+_VALUES = {
+    "container_config_directory": CONFIG_FILES,
+    "project_name": "rabbitmq",
+    "keystone_container_federation_oidc_metadata_folder": "/etc/apache2/metadata",
+    "keystone_container_federation_oidc_idp_certificate_folder": "/etc/apache2/cert",
+    "ceilometer_dynamic_pollsters_local_folder": "pollsters.d",
+    "valkey_conf_path": "/etc/valkey/valkey.conf",
+    "valkey_generated_conf_path": "/var/lib/valkey/valkey.conf",
+}
+_DISTRIBUTION = {True: "debian", False: "rocky"}
+
+# Sources without a slash at the end that are directories in the roles.
+_DIRECTORIES = frozenset(
+    """
+    ca-certificates ceph meters.d pollsters.d themes secrets logos domains metadata cert
+    """.split()
+)
+
+
+class _Value:
+    """A variable that the deployment would define; all conditions on it are `on`."""
+
+    def __init__(self, name: str, on: bool) -> None:
+        self._name = name
+        self._on = on
+
+    def __str__(self) -> str:
+        if self._name in _VALUES:
+            return _VALUES[self._name]
+        last = self._name.rpartition("/")[2]
+        if last.endswith("_port"):
+            return "8080"
+        return f"{last}.yaml" if last.endswith("_file") else last
+
+    def __getattr__(self, name: str) -> "_Value":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: object) -> "_Value":
+        return self if name == "path" else _Value(f"{self._name}/{name}", self._on)
+
+    def __iter__(self) -> Iterator["_Value"]:
+        if self._on:
+            for number in (1, 2):
+                yield _Value(f"{self._name}/item{number}.conf", self._on)
+
+    def __len__(self) -> int:
+        return 2 if self._on else 0
+
+    def __bool__(self) -> bool:
+        return self._on
+
+    def __eq__(self, other: object) -> bool:
+        return self._on
+
+    def __gt__(self, other: object) -> bool:
+        return self._on
+
+    def __contains__(self, item: object) -> bool:
+        return self._on
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _environment(on: bool) -> Environment:
+    class Deployment(Context):
+        def resolve_or_missing(self, key: str) -> Any:
+            if key == "kolla_base_distro":
+                return _DISTRIBUTION[on]
+            found = super().resolve_or_missing(key)
+            return found if key in self.vars or key in self.parent else _Value(key, on)
+
+    env = Environment(trim_blocks=True, autoescape=False)
+    env.context_class = Deployment
+    env.filters.update(
+        bool=bool,
+        basename=lambda value: str(value).rpartition("/")[2],
+        kolla_address=lambda value, host: "192.0.2.7",
+        put_address_in_context=lambda value, kind: str(value),
+    )
+    env.tests["defined"] = lambda value: not isinstance(value, _Value) or on
+    return env
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One document; `sources` are files and directories (these end in /) that it copies."""
+
+    name: str
+    document: dict[str, Any]
+    sources: tuple[str, ...]
+    full: bool  # everything enabled: optional sources and the service's own trees exist
+
+    @property
+    def entries(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.document.get("config_files", [])
+        return found
+
+    def owners(self) -> Iterator[str]:
+        for section in ("config_files", "directories", "files", "permissions"):
+            for entry in self.document.get(section, []):
+                yield entry.get("owner", "root")
+
+
+def case(name: str, document: dict[str, Any], full: bool = True) -> Case:
+    return Case(name, document, tuple(_sources(document, full)), full)
+
+
+def _sources(document: dict[str, Any], full: bool) -> Iterator[str]:
+    for entry in document.get("config_files", []):
+        source = re.sub("//+", "/", entry["source"])
+        if entry.get("optional") and not full:
+            continue
+        if "*" in source:
+            yield from (source.replace("*", name) for name in ("one", "two"))
+        elif source.endswith("/"):
+            yield source
+        else:
+            yield source + "/" * (source.rpartition("/")[2] in _DIRECTORIES)
+
+
+def render() -> tuple[list[Case], list[str]]:
+    """Every template in both variants, and what does not render to a document, with the reason."""
+    cases, unusable = [], []
+    for path in sorted((peer.ansible() / "roles").glob("*/templates/**/*.json.j2")):
+        for on in (True, False):
+            name = f"{path.name.removesuffix('.json.j2')} {'on' if on else 'off'}"
+            try:
+                text = _environment(on).from_string(path.read_text()).render()
+                document = json.loads(text)
+            except Exception as error:  # noqa: BLE001 (each is named in the suite's output)
+                unusable.append(f"{name}: {error}")
+                continue
+            if isinstance(document, dict) and "command" in document:
+                cases.append(case(name, document, on))
+            else:
+                unusable.append(f"{name}: no config.json")
+    return cases, unusable
+
+
+# --- in a sandbox -------------------------------------------------------------------------------
+
+
+def add_owners(box: Sandbox, cases: list[Case]) -> None:
+    """The users and groups that any of the documents names."""
+    names = {owner for one in cases for owner in one.owners()}
+    groups = {owner.partition(":")[2] for owner in names} - {""}
+    for user in sorted(owner.partition(":")[0] for owner in names):
+        if not user.isdigit() and user != "root":
+            box.adduser(user)
+    known = {line.partition(":")[0] for line in box.read("/etc/group").splitlines()}
+    taken = {int(line.split(":")[2]) for line in box.read("/etc/group").splitlines()}
+    for group in sorted(groups - known):
+        if not group.isdigit():
+            gid = next(number for number in range(43000, 60000) if number not in taken)
+            taken.add(gid)
+            box.addgroup(group, gid)
+
+
+def furnish(box: Sandbox, one: Case) -> None:
+    """The document, its sources, and the trees that `permissions` are for."""
+    box.document(one.document)
+    for source in one.sources:
+        if source.endswith("/"):
+            box.write(f"{source}a.conf", f"{source}: a\n", mode=0o640)
+            box.write(f"{source}sub/b.conf", f"{source}: b\n")
+        else:
+            box.write(source, f"{source}: first\n", mode=0o640)
+    if one.full:
+        for path in own_trees(one):
+            box.write(f"{path}/old/service.log", "a line\n", mode=0o600)
+
+
+def own_trees(one: Case) -> list[str]:
+    """Directories that are the service's own: under `permissions`, and nothing is copied there."""
+    taken = {entry["dest"].rstrip("/") for entry in one.entries}
+    return sorted(
+        {
+            entry["path"].rstrip("/")
+            for entry in one.document.get("permissions", [])
+            if entry.get("recurse")
+            and "*" not in entry["path"]
+            and not any((dest + "/").startswith(entry["path"].rstrip("/") + "/") for dest in taken)
+        }
+    )
