@@ -12,9 +12,9 @@ environment.
 import errno
 import os
 import stat
-import sys
 
 from kolla_start import disk, errors, log
+from kolla_start.entry import run
 
 MOUNTED = "/var/lib/kolla/config_files/ca-certificates"
 COPIED = "/var/lib/kolla/share/ca-certificates"
@@ -282,14 +282,11 @@ def clean_environment() -> dict[bytes, bytes]:
     }
 
 
-def main() -> int:
-    """kolla_copy_cacerts: exit code 0 or 1, or 2 with a traceback for a fault of this program."""
-    try:
-        install()
-    except (errors.Refused, errors.Failed) as problem:
-        log.error(str(problem))
-        return errors.EXIT_REFUSED
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        return errors.EXIT_BUG
+def main() -> None:
+    """Entry of kolla_copy_cacerts."""
+    run(_main)
+
+
+def _main() -> int:
+    install()
     return errors.EXIT_OK

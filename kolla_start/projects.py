@@ -5,9 +5,9 @@ environment of our own: a private index or a proxy belongs into the image's /etc
 """
 
 import os
-import sys
 
 from kolla_start import cacerts, errors, log
+from kolla_start.entry import run
 
 PROJECTS = "/dev-mode"
 VENV = "/var/lib/kolla/venv"
@@ -53,14 +53,11 @@ def _pip(project: str) -> int:
         raise errors.Failed(f"{program}: {problem.strerror}") from None
 
 
-def main() -> int:
-    """kolla_install_projects: exit code 0 or 1, or 2 with a traceback for a fault of ours."""
-    try:
-        install()
-    except errors.Failed as problem:
-        log.error(str(problem))
-        return errors.EXIT_REFUSED
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-        return errors.EXIT_BUG
+def main() -> None:
+    """Entry of kolla_install_projects."""
+    run(_main)
+
+
+def _main() -> int:
+    install()
     return errors.EXIT_OK

@@ -8,14 +8,13 @@ import sys
 
 from kolla_start import disk, document, log, records
 from kolla_start.apply import apply
+from kolla_start.entry import run
 from kolla_start.errors import (
     EXIT_BUG,
     EXIT_CANNOT_TELL,
     EXIT_CHANGED,
     EXIT_OK,
-    EXIT_REFUSED,
     Failed,
-    Refused,
     refuse,
 )
 from kolla_start.plan import Plan, decide
@@ -104,49 +103,20 @@ def check() -> int:
     return EXIT_CHANGED if changes else EXIT_OK
 
 
-def report(error: Refused | Failed) -> None:
-    """Log everything that is wrong, a line each."""
-    if isinstance(error, Refused) and error.document is not None:
-        from kolla_start.explain import lines  # only a refused document pays for it
-
-        for line in lines(error.document, error.faults):
-            log.error(line)
-    elif isinstance(error, Refused):
-        for fault in error.faults:
-            log.error(str(fault))
-    else:
-        log.error(str(error))
-
-
-def bug() -> None:
-    """Log a fault of this program with its traceback."""
-    import traceback
-
-    log.error("a fault of kolla_start itself; please report it with what follows")
-    for line in traceback.format_exc().splitlines():
-        log.error(line)
-
-
 def main() -> None:
-    """Entry of kolla_set_configs: exits with the code of SPEC's table in README.md."""
-    code = EXIT_OK
+    """Entry of kolla_set_configs."""
     arguments = sys.argv[1:]
-    checking = arguments == ["--check"]
-    try:
-        if checking:
-            code = check()
-        elif not arguments:
-            configure(os.environ.get("KOLLA_CONFIG_STRATEGY"))
-        elif arguments in (["-h"], ["--help"]):
-            os.write(1, (USAGE + "\n").encode())
-        else:
-            log.error(f"unknown argument {arguments[0]!r}; {USAGE}")
-            code = EXIT_BUG
-    except (Refused, Failed) as error:
-        report(error)
-        code = EXIT_CANNOT_TELL if checking else EXIT_REFUSED
-    except Exception:
-        bug()
-        code = EXIT_BUG
-    # Nothing is buffered: the interpreter need not be taken down piece by piece.
-    os._exit(code)
+    if arguments == ["--check"]:
+        run(check, refused=EXIT_CANNOT_TELL)
+    if arguments in (["-h"], ["--help"]):
+        os.write(1, (USAGE + "\n").encode())
+        os._exit(EXIT_OK)
+    if arguments:
+        log.error(f"unknown argument {arguments[0]!r}; {USAGE}")
+        os._exit(EXIT_BUG)
+    run(_configure)
+
+
+def _configure() -> int:
+    configure(os.environ.get("KOLLA_CONFIG_STRATEGY"))
+    return EXIT_OK

@@ -11,7 +11,8 @@ import os
 import sys
 
 from kolla_start import cacerts, launch, log, privileges, projects, records, set_configs
-from kolla_start.errors import EXIT_BUG, EXIT_OK, EXIT_REFUSED, Failed, Refused
+from kolla_start.entry import run
+from kolla_start.errors import EXIT_OK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,17 +21,11 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Entry of kolla_start: does not return when all is well."""
-    code = EXIT_REFUSED
-    try:
-        start(tuple(sys.argv[1:]))
-    except (Refused, Failed) as error:
-        set_configs.report(error)
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else EXIT_REFUSED
-    except Exception:
-        set_configs.bug()
-        code = EXIT_BUG
-    os._exit(code)
+    run(_start)
+
+
+def _start() -> int:
+    start(tuple(sys.argv[1:]))
 
 
 def start(arguments: tuple[str, ...]) -> "NoReturn":

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import peer
 import templates
@@ -33,8 +34,11 @@ class Difference:
     path: str
     theirs: Change | int | None
     ours: Change | int | None
-    before: State  # of upstream, before the chain's first start
-    dropped: dict[str, object] | None  # the entry that has left the document by now
+    image: State  # before the chain's first start
+    previous: State  # of ours, before this step
+    refused: bool  # by ours
+    dropped: dict[str, Any] | None  # the entry that has left the document by now
+    log: str  # of upstream
 
     def __str__(self) -> str:
         return f"{self.case.name}, {self.step}: {self.path}\n    {self.theirs}\n    {self.ours}"
@@ -200,35 +204,39 @@ PLAIN = (
     Step("first start"),
     Step("check after the start", CHECK, answers=0),
     Step("second start"),
-    Step("check after the second start", CHECK, answers=0),
     Step("check while the service lives", CHECK, change=live, answers=0),
     Step("check after a source changed", CHECK, change=change_sources, answers=1),
     Step("start after a source changed"),
     Step("check after that start", CHECK, answers=0),
     Step("check after an entry left", CHECK, change=drop_entry, answers=1),
     Step("start after an entry left"),
-    Step("check after that start too", CHECK, answers=0),
     Step("check after the command changed", CHECK, change=change_command, answers=1),
-    Step("start after the command changed"),
-    Step("check without the sources", CHECK, change=lose_source, answers=2),
-    Step("start without the sources"),
-    Step("check of a broken document", CHECK, change=break_document, answers=2),
-    Step("start with a broken document"),
 )
 DEFAULTS = (
     Step("first start over image defaults", change=image_defaults),
     Step("second start over image defaults"),
     Step("third start, sources changed", change=change_sources),
-    Step("check over image defaults", CHECK, answers=0),
     Step("start after an entry left, image default", change=drop_entry),
     Step("check after that, image default", CHECK, answers=0),
 )
 ONCE = (
     Step("first start, COPY_ONCE", strategy="COPY_ONCE"),
     Step("start after a source changed, COPY_ONCE", strategy="COPY_ONCE", change=change_sources),
-    Step("start with a broken document, COPY_ONCE", strategy="COPY_ONCE", change=break_document),
 )
 CHAINS = (PLAIN, DEFAULTS, ONCE)
+
+# What must be refused, for a part of the documents: there is little of each document in it.
+REFUSED = (
+    Step("start that goes well"),
+    Step("check without the sources", CHECK, change=lose_source, answers=2),
+    Step("start without the sources"),
+    Step("check of a broken document", CHECK, change=break_document, answers=2),
+    Step("start with a broken document"),
+)
+ONCE_BROKEN = (
+    ONCE[0],
+    Step("start with a broken document, COPY_ONCE", strategy="COPY_ONCE", change=break_document),
+)
 
 
 @dataclass(slots=True)
@@ -257,15 +265,16 @@ _NEED_ENTRIES = (change_sources, drop_entry, lose_source)
 
 
 def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> None:
-    before: State = {}
+    image: State = {}
+    previous: State = {}
     dropped = None
     for step in chain:
         states, codes, logs = [], [], []
         for side in pair.both():
             if step.change:
                 step.change(side.box, one)
-            if step is chain[0] and side is pair.theirs:
-                before = side.state()
+            if step is chain[0] and side is pair.ours:
+                image = previous = side.state()
             code, log = side.run(side.box, *step.argv, strategy=step.strategy)
             codes.append(code)
             logs.append(log)
@@ -283,11 +292,15 @@ def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> N
         found.steps += 1
         found.differences.append(
             [
-                Difference(one, step.name, path, left, right, before, dropped)
+                Difference(
+                    one, step.name, path, left, right, image, previous, codes[1] == 1, dropped, logs[0]
+                )
                 for path, left, right in pairs
                 if left != right
             ]
         )
+        if not step.argv:
+            previous = states[1]
         if step.answers is not None and codes[1] != step.answers:
             found.wrong.append(
                 f"{one.name}, {step.name}: {codes[1]}, not {step.answers}\n{logs[1]}"
