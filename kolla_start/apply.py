@@ -8,7 +8,7 @@ and each destination whole; the next start finishes the work.
 import os
 
 from kolla_start import disk, log
-from kolla_start.errors import Failed
+from kolla_start.errors import Failed, cause
 from kolla_start.plan import Plan, Save, Step
 from kolla_start.records import Home, Records, prepare, write_own, write_state
 from kolla_start.tree import DIRECTORY, FILE, LINK, Node, mirror
@@ -27,10 +27,7 @@ def apply(plan: Plan, place: Home) -> int:
             _replace(plan, place)
         return _mend_trees(plan)
     except OSError as error:
-        raise Failed(
-            f"{error.filename or place.defaults}: {error.strerror}; the next start goes on from "
-            "here"
-        ) from error
+        raise Failed(f"{cause(error, place.defaults)}; the next start goes on from here") from error
     except disk.Unsafe as error:
         raise Failed(str(error)) from error
 
@@ -38,18 +35,24 @@ def apply(plan: Plan, place: Home) -> int:
 def _replace(plan: Plan, place: Home) -> None:
     before, after = plan.before, plan.after
     prepare(place)
-    if before.pending:
-        _clean_up(before, place)
+    _clean_up(before, place)
+    meanwhile = _both(before, after)
+    meanwhile.saving = [save.kept for save in plan.saves]
+    writing = [step.path for step in plan.steps if step.node is not None]
+    meanwhile.places = sorted({disk.split(path)[0] for path in (*writing, *meanwhile.saving)})
+    # First what a killed run may leave about, then the originals, then where they are.
+    write_own(place, meanwhile)
     for save in plan.saves:
         _keep(save, before)
-    meanwhile = _both(before, after)
     if meanwhile.originals != before.originals:
         write_state(place, meanwhile)
-    write_own(place, meanwhile, sync=True)
     for number, step in enumerate(plan.steps):
         if number < _LOGGED:
             log.info(str(step))
-        _carry_out(step)
+        try:
+            _carry_out(step)
+        except OSError as error:
+            raise Failed(f"{cause(error, step.path)}; the next start goes on from here") from error
     if len(plan.steps) > _LOGGED:
         log.info(f"and {len(plan.steps) - _LOGGED} more like these")
     _set_times(plan.steps)
@@ -63,7 +66,7 @@ def _replace(plan: Plan, place: Home) -> None:
             _record(place.options, options)
     if after.originals != meanwhile.originals:
         write_state(place, after)
-    write_own(place, after, sync=False)
+    write_own(place, after)
     for kept in plan.dropped:
         disk.remove(kept)
 
@@ -92,9 +95,12 @@ def _keep(save: Save, before: Records) -> None:
     for made in disk.make_parents(save.kept):
         disk.sync_directory(disk.split(made)[0])
     for path, node in mirror(save.origin, save.kept, before.originals):
-        _copy(path, node, sync=True)
-        if node.kind == DIRECTORY:
-            disk.sync_directory(disk.split(path)[0])
+        try:
+            _copy(path, node, sync=True)
+            if node.kind != FILE:  # a file has seen to it
+                disk.sync_directory(disk.split(path)[0])
+        except OSError as error:
+            raise Failed(f"{cause(error, path)}; the next start goes on from here") from error
 
 
 def _carry_out(step: Step) -> None:
@@ -154,12 +160,15 @@ def _set_times(steps: list[Step]) -> None:
 
 
 def _clean_up(before: Records, place: Home) -> None:
-    """Remove the temporary files that a killed run may have left beside its destinations."""
-    places = {"/", place.prefix or "/", place.defaults}
-    for path in (*before.originals, *before.placed, *before.parents):
-        places.update((path, disk.split(path)[0]))
-    for path in sorted(places):
+    """Remove what a killed run has left: temporary files, and originals saved in part."""
+    disk.remove_temporaries(place.defaults)  # where the record of a run begins
+    if not before.pending:
+        return
+    for path in {*before.places, disk.split(place.run_command)[0], disk.split(place.options)[0]}:
         disk.remove_temporaries(path)
+    for kept in before.saving:
+        if kept not in before.originals.values():
+            disk.remove(kept)
 
 
 def _mend_trees(plan: Plan) -> int:
@@ -187,3 +196,17 @@ def _mend_trees(plan: Plan) -> int:
     if failures:
         log.warning(f"permissions: {failures} entries could not be changed")
     return failures
+
+
+def settle(plan: Plan, place: Home) -> None:
+    """Bring all that a start relies on to the storage: COPY_ONCE never looks at it again.
+
+    Raises Failed with the path and the cause.
+    """
+    try:
+        for path in (*plan.files, place.run_command, place.options):
+            if disk.lstat(path) is not None:
+                disk.sync_file(path)
+                disk.sync_directory(disk.split(path)[0])
+    except OSError as error:
+        raise Failed(cause(error, place.defaults)) from error

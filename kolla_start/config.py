@@ -1,66 +1,52 @@
-"""kolla_config: the command for people. Never part of a start."""
+"""kolla_config: the command for people and their editors. Part of no start."""
 
 import argparse
 import json
 import sys
+from typing import NoReturn
 
-from kolla_start import explain, log
-from kolla_start.document import load
-from kolla_start.errors import Fault, Refused
-
-
-def validate(paths: list[str]) -> int:
-    """Say for each document that it is valid, or everything that is wrong with it."""
-    bad = 0
-    for path in paths:
-        found: list[str] = []
-        try:
-            config = load(path)
-        except Refused as error:
-            if error.document is None:
-                found = [str(fault) for fault in error.faults]
-            else:
-                found = explain.lines(path, _with_unknown(path, error.faults))
-        else:
-            if config.unknown:
-                found = explain.lines(path, _with_unknown(path, []))
-        for line in found:
-            print(log.printable(line), file=sys.stderr)
-        if found:
-            bad += 1
-        else:
-            print(f"{path}: valid")
-    return 1 if bad else 0
+from kolla_start import log, models
+from kolla_start.document import read
+from kolla_start.errors import EXIT_OK, EXIT_REFUSED, Refused
+from kolla_start.explain import examine, lines
 
 
-def _with_unknown(path: str, faults: list[Fault]) -> list[Fault]:
-    """The faults and, which a start only warns of, the unknown keys of the other sections."""
-    with open(path, "rb") as file:
-        strict = explain.all_faults(path, file.read())
-    known = {(fault.loc, fault.message) for fault in faults}
-    return faults + [fault for fault in strict if (fault.loc, fault.message) not in known]
-
-
-def schema() -> int:
-    """Print the JSON Schema of a document."""
-    from kolla_start import generate
-
-    print(json.dumps(generate.schema(), indent=2, ensure_ascii=False))
-    return 0
-
-
-def main() -> int:
-    """Entry of kolla_config: exit code 0, or 1 where a document is not valid, 2 for bad usage."""
+def main() -> NoReturn:
+    """Entry of kolla_config. Exits 0, or 1 where a document is wrong, or 2 for bad usage."""
     parser = argparse.ArgumentParser(
-        prog="kolla_config", description="Work with the config.json of Kolla containers."
+        prog="kolla_config", description="Work with the documents (config.json) of containers."
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    check = verbs.add_parser("validate", help="say everything that is wrong with documents")
-    check.add_argument("files", nargs="+", metavar="FILE", help="a config.json or config.yaml")
-    verbs.add_parser("schema", help="print the JSON Schema that editors and generators can use")
-    asked = parser.parse_args()
-    return validate(asked.files) if asked.verb == "validate" else schema()
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    verb = verbs.add_parser("validate", help="say everything that is wrong with documents")
+    verb.add_argument("files", nargs="+", metavar="FILE", help="JSON, or YAML if it ends in .yaml")
+    verb.set_defaults(run=_validate)
+    verb = verbs.add_parser("schema", help="print the JSON Schema of a document")
+    verb.set_defaults(run=_schema)
+    arguments = parser.parse_args()
+    sys.exit(arguments.run(arguments))
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    """Unknown keys count, in every section: who validates wants to hear of a slip of the pen."""
+    code = EXIT_OK
+    for path in arguments.files:
+        try:
+            faults = examine(path, read(path), strict=True)
+        except Refused as error:
+            faults = error.faults
+        for line in lines(path, faults):
+            print(log.printable(line), file=sys.stderr)
+        if faults:
+            code = EXIT_REFUSED
+        else:
+            print(f"{log.printable(path)}: valid")
+    return code
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    print(json.dumps(models.schema(), indent=2, ensure_ascii=False))
+    return EXIT_OK
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -67,8 +67,13 @@ def directory(path: str) -> Directory:
     found = _directories.get(path)
     if found is not None:
         return found
-    here = root = _root()
-    todo = path.split("/")[::-1]
+    root = _root()
+    # From the nearest directory that is open already: a tree may be thousands deep.
+    near = path
+    while near not in _directories and near:
+        near = near.rpartition("/")[0]
+    here = _directories.get(near, root)
+    todo = path[len(near) :].split("/")[::-1]
     links = 0
     while todo:
         name = todo.pop()
@@ -118,7 +123,8 @@ def _root() -> Directory:
 
 def _remember(path: str, new: Directory) -> Directory:
     if len(_directories) >= _CACHED_DIRECTORIES:
-        forget()
+        # The older half; whoever walks down two trees at once still needs the others.
+        _close([known for known in _directories if known != "/"][: _CACHED_DIRECTORIES // 2])
     _directories[path] = new
     return new
 
@@ -132,7 +138,11 @@ def forget(below: str = "/") -> None:
         if path != "/"
         and (path == below or path.startswith(prefix) or (known.real + "/").startswith(prefix))
     ]
-    open_fds = {_directories.pop(path).fd for path in gone}
+    _close(gone)
+
+
+def _close(paths: list[str]) -> None:
+    open_fds = {_directories.pop(path).fd for path in paths}
     # An alias of "/" itself (a link to it) shares the root's descriptor, which stays open.
     open_fds -= {known.fd for known in _directories.values()}
     for fd in open_fds:
@@ -239,9 +249,27 @@ def read_link(path: str) -> str:
     return os.readlink(name, dir_fd=directory(parent).fd)
 
 
-def same_content(source: str, path: str, size: int) -> bool:
+def exposed(source: str) -> bool:
+    """Whether a non-root user owns the directory that a source is in: no link there is followed.
+
+    Raises Unsafe where such a user could have chosen what is found, and OSError.
+    """
+    path = source
+    for _ in range(_MAX_LINKS):
+        parent, name = split(path)
+        at = directory(parent)
+        status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
+        if not stat.S_ISLNK(status.st_mode):
+            _refuse_planted(status, path, _trusted(at.uid), None)
+            return not _trusted(at.uid)
+        target = _trusted_link(at, name, path)
+        path = target if target.startswith("/") else join(at.real, target)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), source)
+
+
+def same_content(source: str, path: str, size: int, safe_source: bool = False) -> bool:
     """Whether two files hold the same bytes; `size` (bytes) is that of both."""
-    theirs = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    theirs = _open_source(source, safe_source)
     try:
         ours = _open_regular(path)
         try:
@@ -287,6 +315,14 @@ def writable(path: str) -> bool:
     return os.access(".", os.W_OK | os.X_OK, dir_fd=fd, effective_ids=True)
 
 
+def rewritable(path: str) -> bool:
+    """Whether the path is a mount point whose content can be written, if not its name."""
+    if path not in mounts(path):
+        return False
+    parent, name = split(path)
+    return os.access(name, os.W_OK, dir_fd=directory(parent).fd, effective_ids=True)
+
+
 def free_bytes(path: str) -> tuple[int, int]:
     """The filesystem that a directory is on, as (device, free bytes)."""
     found = directory(path)
@@ -294,14 +330,20 @@ def free_bytes(path: str) -> tuple[int, int]:
     return found.dev, usage.f_bavail * usage.f_frsize
 
 
-def mounts_below(path: str) -> list[str]:
-    """The mount points inside a tree (proc(5), mountinfo): removing it would empty them."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
-        places = [line.split(" ", 5)[4] for line in table]
-    plain = (place.encode("utf-8", "surrogateescape") for place in places)
-    # Blanks are written as octal escapes there.
-    decoded = (_unescape(place).decode("utf-8", "surrogateescape") for place in plain)
-    return sorted({place for place in decoded if place.startswith(path.rstrip("/") + "/")})
+def mounts(path: str) -> list[str]:
+    """The mount points at and below a path (proc(5), mountinfo): removing it would empty them."""
+    if not _mount_points:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            places = {line.split(" ", 5)[4] for line in table}
+        plain = (place.encode("utf-8", "surrogateescape") for place in places)
+        # Blanks are written as octal escapes there.
+        decoded = [_unescape(place).decode("utf-8", "surrogateescape") for place in plain]
+        _mount_points.extend(sorted(decoded))
+    below = path.rstrip("/") + "/"
+    return [place for place in _mount_points if place == path or place.startswith(below)]
+
+
+_mount_points: list[str] = []  # read once: nobody mounts while a container starts
 
 
 def _unescape(text: bytes) -> bytes:
@@ -313,9 +355,13 @@ def _unescape(text: bytes) -> bytes:
 def _open(path: str, flags: int) -> int:
     parent, name = split(path)
     try:
-        return os.open(name or ".", flags, dir_fd=directory(parent).fd)
+        return os.open(name or ".", flags, 0o600, dir_fd=directory(parent).fd)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
+
+
+def _open_source(path: str, safe: bool) -> int:
+    return _open_regular(path) if safe else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _open_regular(path: str) -> int:
@@ -375,7 +421,7 @@ def copy_file(
     The source's links are followed unless `safe_source` says that it lies where a service can
     write. `preserve` carries over times and extended attributes. Raises OSError or Unsafe.
     """
-    origin = _open_regular(source) if safe_source else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    origin = _open_source(source, safe_source)
     try:
 
         def fill(fd: int) -> None:
@@ -398,6 +444,13 @@ def make_link(path: str, target: str, uid: int, gid: int) -> None:
     except BaseException:
         _discard(at, temporary)
         raise
+
+
+def make_marker(path: str) -> None:
+    """Make an empty file, 0600, that is there or not: down to the storage (fsync(2))."""
+    parent, name = split(path)
+    os.close(os.open(name, _CREATE, 0o600, dir_fd=directory(parent).fd))
+    sync_directory(parent)
 
 
 def make_special(path: str, like: os.stat_result) -> None:
@@ -479,8 +532,9 @@ def remove(path: str) -> None:
             top = os.open(name, _LIST, dir_fd=at)
         except OSError:
             raise OSError(refused.errno, refused.strerror, path) from None
+        mount = _mount(at)
         forget(path)
-        _empty(top, path)
+        _empty(top, path, mount)
         os.rmdir(name, dir_fd=directory(parent).fd)
 
 
@@ -503,6 +557,15 @@ def remove_temporaries(path: str) -> None:
         return
     for name in left:
         remove(join(path, name))
+
+
+def sync_file(path: str) -> None:
+    """Bring a regular file's content to the storage (fsync(2))."""
+    fd = _open_regular(path)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def sync_directory(path: str) -> None:
@@ -543,10 +606,8 @@ def _replace(
     parent, name = split(path)
     at = directory(parent).fd
     temporary = _temporary_name()
-    # Private to root until it has its content, then its owner, then its mode: nobody else can
-    # read what the final mode forbids, at any moment.
-    fd = os.open(temporary, _CREATE, 0o600, dir_fd=at)
-    try:
+
+    def write(fd: int) -> None:
         try:
             fill(fd)
             _finish(fd, uid, gid, mode, preserve_from)
@@ -554,26 +615,21 @@ def _replace(
                 os.fsync(fd)
         finally:
             os.close(fd)
-        try:
-            _rename(at, temporary, name, path)
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                raise
-            # The destination is a mount point: its name cannot be replaced, its content can.
-            _discard(at, temporary)
-            fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
-            try:
-                os.fchmod(fd, 0o600)
-                os.ftruncate(fd, 0)
-                if preserve_from is not None:
-                    os.lseek(preserve_from, 0, os.SEEK_SET)
-                fill(fd)
-                _finish(fd, uid, gid, mode, preserve_from)
-            finally:
-                os.close(fd)
-    except BaseException:
+
+    try:
+        # Private to root until it has its content, then its owner, then its mode: nobody else
+        # can read what the final mode forbids, at any moment.
+        write(os.open(temporary, _CREATE, 0o600, dir_fd=at))
+        _rename(at, temporary, name, path)
+    except BaseException as error:
         _discard(at, temporary)
-        raise
+        # The name of a mount point cannot be replaced, and what it lies in may be read-only.
+        if not isinstance(error, OSError) or not rewritable(path):
+            raise
+        fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
+        os.fchmod(fd, 0o600)
+        os.ftruncate(fd, 0)
+        write(fd)
     if sync:
         sync_directory(parent)
 
@@ -607,7 +663,7 @@ def _rename(at: int, temporary: str, name: str, path: str) -> None:
     except IsADirectoryError:
         # rename(2) cannot put a file in place of a directory: the only replacement in two steps.
         top = os.open(name, _LIST, dir_fd=at)
-        _empty(top, path)
+        _empty(top, path, _mount(at))
         os.rmdir(name, dir_fd=at)
         os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
 
@@ -637,15 +693,17 @@ def _copy_content(origin: int, fd: int) -> None:
         _write_all(fd, chunk)
 
 
-def _empty(fd: int, path: str) -> None:
+def _empty(fd: int, path: str, mount: bytes) -> None:
     """Remove all that is in an open directory, at any depth, and close it.
 
-    Holds one descriptor; the way back up is "..", checked to be the directory it came from.
+    Holds one descriptor; the way back up is "..", checked to be the directory it came from. It
+    stays on the mount `mount`: what an operator mounted inside is not ours to remove.
     """
     above: list[tuple[str, tuple[int, int]]] = []
     try:
-        device = os.fstat(fd).st_dev
         while True:
+            if _mount(fd) != mount:
+                raise OSError(errno.EBUSY, "a mount point in a tree to be removed", path)
             inner = None
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -658,8 +716,6 @@ def _empty(fd: int, path: str) -> None:
                 above.append((inner, _identity(fd)))
                 fd, done = below, fd
                 os.close(done)
-                if os.fstat(fd).st_dev != device:
-                    raise OSError(errno.EBUSY, "a mount point in a tree to be removed", path)
                 continue
             if not above:
                 return
@@ -672,6 +728,15 @@ def _empty(fd: int, path: str) -> None:
             os.rmdir(inner, dir_fd=fd)
     finally:
         os.close(fd)
+
+
+def _mount(fd: int) -> bytes:
+    """The mount that an open file is on: a bind mount has its own, but not its own st_dev."""
+    info = os.open(f"/proc/self/fdinfo/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(info, 4096).partition(b"mnt_id:")[2].split(b"\n")[0]
+    finally:
+        os.close(info)
 
 
 def _identity(fd: int) -> tuple[int, int]:
@@ -864,6 +929,11 @@ def _differs(status: os.stat_result, wanted: Wanted) -> bool:
     return mode is not None and kind & 0o7777 != mode and not stat.S_ISLNK(kind)
 
 
+def refuse_planted(path: str, status: os.stat_result, uid: int) -> None:
+    """Raises Unsafe where set_owner() would."""
+    _refuse_planted(status, path, _trusted(directory(split(path)[0]).uid), uid)
+
+
 def _set_owner_at(
     at: int, name: str, path: str, uid: int, gid: int, mode: int | None, safe: bool
 ) -> None:
@@ -878,17 +948,7 @@ def _set_owner_at(
     try:
         status = os.fstat(fd)
         kind = status.st_mode
-        if (
-            status.st_nlink > 1
-            and not stat.S_ISDIR(kind)
-            and not safe
-            and status.st_uid != uid
-            and not _links_protected()
-        ):
-            raise Unsafe(
-                f"{path} has {status.st_nlink} hard links and lies where a service can write; "
-                "set fs.protected_hardlinks to 1, or remove the link"
-            )
+        _refuse_planted(status, path, safe, uid)
         # An O_PATH descriptor names the object, not the path: nothing can be swapped (proc(5)).
         place = f"/proc/self/fd/{fd}"
         changed = status.st_uid != uid or status.st_gid != gid
@@ -901,6 +961,24 @@ def _set_owner_at(
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(fd)
+
+
+def _refuse_planted(status: os.stat_result, path: str, safe: bool, uid: int | None) -> None:
+    """Raises Unsafe for a hard link that a service could have made to a file that is not its own.
+
+    `safe`: only root can write the directory. `uid`: the owner that the file is to have.
+    """
+    if (
+        status.st_nlink > 1
+        and not stat.S_ISDIR(status.st_mode)
+        and not safe
+        and status.st_uid != uid
+        and not _links_protected()
+    ):
+        raise Unsafe(
+            f"{path} has {status.st_nlink} hard links and lies where a service can write; "
+            "set fs.protected_hardlinks to 1, or remove the link"
+        )
 
 
 _protected: list[bool] = []

@@ -1,184 +1,304 @@
-"""Find the document, read it, and turn it into records.
+"""Find the document, read it, accept it: a Config for the rooms that follow.
 
-On the container-start path: JSON is parsed by the interpreter's own scanner without the json
-package (which imports re), a good document is accepted without pydantic, and yaml is imported
-for a YAML document only. What is not accepted goes to explain.py. It knows no filesystem but the
-document itself.
+On the container-start path: no json module (its decoder imports re, 4 ms), PyYAML only for a YAML
+document, pydantic only to explain a refusal. It reads the document and nothing else of the
+filesystem, and nothing of the environment: no caller may lead the privileged stage elsewhere.
 """
 
 import os
 import stat
 
-from kolla_start import forms
 from kolla_start.acceptor import accept
 from kolla_start.errors import Fault, Refused
+from kolla_start.forms import MOUNTED, collapsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-YAML = f"{forms.MOUNTED}/config.yaml"
-JSON = f"{forms.MOUNTED}/config.json"
+YAML = f"{MOUNTED}/config.yaml"
+JSON = f"{MOUNTED}/config.json"
+
+
+# --- records, never changed after they are made ------------------------------------------------
 
 
 class ConfigFile:
-    """An entry of config_files; `perm` is a number, `owner` as the document spells it."""
+    """An entry of `config_files`. owner and perm are None only with preserve_properties."""
 
     __slots__ = (
         "dest", "index", "merge", "optional", "owner", "perm", "preserve_properties", "source",
     )  # fmt: skip
 
-    def __init__(self, index: int, entry: "dict[str, Any]") -> None:
+    def __init__(
+        self,
+        index: int,
+        source: str,
+        dest: str,
+        owner: str | None = None,
+        perm: int | None = None,
+        optional: bool = False,
+        merge: bool = False,
+        preserve_properties: bool = False,
+    ) -> None:
         self.index = index
-        self.source: str = forms.collapsed(entry["source"])
-        self.dest: str = forms.collapsed(entry["dest"])
-        self.owner: str | None = entry.get("owner")
-        self.perm = _perm(entry.get("perm"))
-        self.optional: bool = bool(entry.get("optional"))
-        self.merge: bool = bool(entry.get("merge"))
-        self.preserve_properties: bool = bool(entry.get("preserve_properties"))
+        self.source = source
+        self.dest = dest
+        self.owner = owner
+        self.perm = perm
+        self.optional = optional
+        self.merge = merge
+        self.preserve_properties = preserve_properties
 
 
 class PathEntry:
-    """An entry of directories or files."""
+    """An entry of `directories` or `files`."""
 
     __slots__ = ("index", "owner", "path", "perm")
 
-    def __init__(self, index: int, entry: "dict[str, Any]") -> None:
+    def __init__(self, index: int, path: str, owner: str, perm: int) -> None:
         self.index = index
-        self.path = forms.collapsed(entry["path"]).rstrip("/")
-        self.owner: str = entry["owner"]
-        self.perm = int(entry["perm"].removeprefix("0o"), 8)
+        self.path = path
+        self.owner = owner
+        self.perm = perm
 
 
 class Permission:
-    """An entry of permissions."""
+    """An entry of `permissions`."""
 
     __slots__ = ("exclude", "index", "owner", "path", "perm", "recurse")
 
-    def __init__(self, index: int, entry: "dict[str, Any]") -> None:
+    def __init__(
+        self,
+        index: int,
+        path: str,
+        owner: str,
+        perm: int | None = None,
+        recurse: bool = False,
+        exclude: tuple[str, ...] = (),
+    ) -> None:
         self.index = index
-        self.path = forms.collapsed(entry["path"])
-        self.owner: str = entry["owner"]
-        self.perm = _perm(entry.get("perm"))
-        self.recurse: bool = bool(entry.get("recurse"))
-        self.exclude = tuple(entry.get("exclude") or ())
+        self.path = path
+        self.owner = owner
+        self.perm = perm
+        self.recurse = recurse
+        self.exclude = exclude
 
 
 class Config:
-    """A valid document. `unknown`: places of keys that were not understood and are ignored."""
+    """An accepted document. `unknown` are the places of unknown keys, as directories[0].foo."""
 
     __slots__ = (
         "capabilities", "command", "config_files", "directories", "files", "no_new_privileges",
         "path", "permissions", "unknown", "user",
     )  # fmt: skip
 
-    def __init__(self, path: str, document: "dict[str, Any]", unknown: list[str]) -> None:
-        command = document["command"]
+    def __init__(
+        self,
+        path: str,
+        command: str | tuple[str, ...],
+        config_files: tuple[ConfigFile, ...] = (),
+        directories: tuple[PathEntry, ...] = (),
+        files: tuple[PathEntry, ...] = (),
+        permissions: tuple[Permission, ...] = (),
+        user: str | None = None,
+        capabilities: tuple[str, ...] = (),
+        no_new_privileges: bool = False,
+        unknown: tuple[str, ...] = (),
+    ) -> None:
         self.path = path
-        self.command: str | tuple[str, ...] = (
-            command if isinstance(command, str) else tuple(command)
-        )
-        self.config_files = tuple(
-            ConfigFile(index, entry) for index, entry in enumerate(document.get("config_files", ()))
-        )
-        self.directories = tuple(
-            PathEntry(index, entry) for index, entry in enumerate(document.get("directories", ()))
-        )
-        self.files = tuple(
-            PathEntry(index, entry) for index, entry in enumerate(document.get("files", ()))
-        )
-        self.permissions = tuple(
-            Permission(index, entry) for index, entry in enumerate(document.get("permissions", ()))
-        )
-        self.user: str | None = document.get("user")
-        self.capabilities = tuple(document.get("capabilities", ()))
-        self.no_new_privileges: bool = document.get("no_new_privileges", False)
-        self.unknown = tuple(unknown)
+        self.command = command
+        self.config_files = config_files
+        self.directories = directories
+        self.files = files
+        self.permissions = permissions
+        self.user = user
+        self.capabilities = capabilities
+        self.no_new_privileges = no_new_privileges
+        self.unknown = unknown
+
+
+# --- finding and reading -----------------------------------------------------------------------
 
 
 def load(path: str | None = None) -> Config:
-    """Read the container's document, or the one at `path`.
+    """The document at `path`, or the container's: config.yaml if it exists, else config.json.
 
     Raises Refused with everything that is wrong with it.
     """
     if path is None:
-        path = YAML if os.path.lexists(YAML) else JSON
-    data = _read(path)
-    if not path.endswith((".yaml", ".yml")):
-        try:
-            document = parse_json(data.decode())
-        except ValueError:
-            document = None
-    else:
-        from kolla_start.explain import parse_yaml
-
-        document = parse_yaml(path, data)
+        path = YAML if os.path.exists(YAML) else JSON
+    text = read(path)
     unknown: list[str] = []
-    if not accept(document, unknown):
-        from kolla_start.explain import refusal
-
-        raise refusal(path, data)
-    assert isinstance(document, dict)
-    return Config(path, document, unknown)
-
-
-def _read(path: str) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise _unreadable(path, "is not a regular file; mount a file there")
-            return file.read()
+        document = parse_yaml(text) if is_yaml(path) else parse_json(text)
+        accepted = accept(document, unknown)
+    except ValueError:
+        accepted = False
+    if not accepted:
+        from kolla_start.explain import examine
+
+        faults = examine(path, text)
+        if not faults:
+            raise AssertionError(f"{path}: refused, and nothing is wrong with it")
+        raise Refused(faults, path)
+    return _config(path, document, tuple(unknown))
+
+
+def is_yaml(path: str) -> bool:
+    """Whether a document is read as YAML: by its name."""
+    return path.endswith((".yaml", ".yml"))
+
+
+def read(path: str) -> str:
+    """The text of a document. Raises Refused."""
+    hint = "name a file that can be read"
+    if path in (JSON, YAML):
+        hint = f"mount a directory that holds config.json or config.yaml at {MOUNTED}"
+
+    def refused(message: str) -> Refused:
+        return Refused([Fault((), message)], path)
+
+    try:
+        # O_NONBLOCK: to open a FIFO that nobody writes to would wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
-        raise _unreadable(path, "there is no document; mount one there") from None
+        raise refused(f"does not exist; {hint}") from None
+    except PermissionError:
+        raise refused(f"uid {os.geteuid()} cannot read it; make it readable") from None
     except OSError as error:
-        raise _unreadable(path, f"{error.strerror}; make it readable") from None
+        raise refused(f"{error.strerror}; {hint}") from None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise refused(f"is not a regular file; {hint}")
+        data = b"".join(iter(lambda: os.read(descriptor, 1 << 20), b""))
+    except OSError as error:
+        raise refused(f"{error.strerror}; {hint}") from None
+    finally:
+        os.close(descriptor)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        from kolla_start.explain import not_utf8
+
+        raise Refused([not_utf8(data, error.start)], path) from None
+    if text.startswith("\ufeff") and not is_yaml(path):
+        raise refused("begins with a byte order mark; save it as UTF-8 without one")
+    if not text.strip():
+        raise refused('is empty; write at least {"command": "PROGRAM"}')
+    return text
 
 
-def _unreadable(path: str, message: str) -> Refused:
-    return Refused([Fault((), f"{path}: {message}")])
-
-
-class _Context:
-    """What the scanner asks for: the settings of json.JSONDecoder, and ours for duplicates."""
-
-    strict = True
-    object_hook = None
-    parse_float = float
-    parse_int = int
-
-    def __init__(self) -> None:
-        self.memo: dict[str, str] = {}
-
-    @staticmethod
-    def object_pairs_hook(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            raise ValueError("a duplicate key")
-        return found
-
-    @staticmethod
-    def parse_constant(name: str) -> float:
-        raise ValueError(f"{name} is not JSON")
+# --- JSON and YAML -----------------------------------------------------------------------------
 
 
 def parse_json(text: str) -> "Any":
-    """The value of a JSON text (RFC 8259); a duplicate key and NaN are errors.
-
-    Raises ValueError without a place: who needs one asks explain.py.
-    """
-    text = text.strip(" \t\n\r")
+    """What JSON text says (RFC 8259). Raises ValueError, also for a duplicate key and for NaN."""
     try:
-        from _json import make_scanner  # CPython's; the json package only adds regular expressions
+        # The scanner in C that the json module drives. Not imported with this module: an
+        # interpreter without it is slower and works.
+        from _json import make_scanner
+    except ImportError:
+        import json
 
-        value, end = make_scanner(_Context())(text, 0)  # type: ignore[arg-type]
-    except (StopIteration, RecursionError):
-        raise ValueError("not JSON") from None
-    if end != len(text):
-        raise ValueError("something follows the JSON value")
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant)
+    start = len(text) - len(text.lstrip(_BLANKS))
+    try:
+        value, end = make_scanner(_Grammar)(text, start)  # type: ignore[arg-type]
+    except StopIteration:
+        raise ValueError("no JSON") from None
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if text[end:].strip(_BLANKS):
+        raise ValueError("something follows the JSON")
     return value
 
 
-def _perm(text: str | None) -> int | None:
-    return int(text.removeprefix("0o"), 8) if text else None
+def parse_yaml(text: str) -> "Any":
+    """What YAML text says, as yaml.safe_load(). Raises ValueError, also for a duplicate key."""
+    from kolla_start.explain import yaml_value
+
+    return yaml_value(text)
+
+
+_BLANKS = " \t\n\r"  # JSON's
+
+
+def _object(pairs: "list[tuple[str, Any]]") -> "dict[str, Any]":
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a duplicate key")
+    return made
+
+
+def _no_constant(name: str) -> "Any":
+    raise ValueError(f"{name} is no JSON")
+
+
+class _Grammar:
+    """What json.JSONDecoder hands to the scanner."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = staticmethod(_object)
+    parse_float = float
+    parse_int = int
+    parse_constant = staticmethod(_no_constant)
+    memo: "dict[str, str]" = {}  # noqa: RUF012  # asked for, never used
+
+
+# --- records from an accepted document ---------------------------------------------------------
+
+
+def _config(path: str, document: "dict[str, Any]", unknown: tuple[str, ...]) -> Config:
+    command = document["command"]
+    return Config(
+        path,
+        command if type(command) is str else tuple(command),
+        tuple(
+            ConfigFile(
+                index,
+                collapsed(entry["source"]),
+                collapsed(entry["dest"]),
+                entry.get("owner"),
+                _mode(entry.get("perm")),
+                bool(entry.get("optional")),
+                bool(entry.get("merge")),
+                bool(entry.get("preserve_properties")),
+            )
+            for index, entry in enumerate(document.get("config_files", ()))
+        ),
+        _path_entries(document.get("directories", ())),
+        _path_entries(document.get("files", ())),
+        tuple(
+            Permission(
+                index,
+                collapsed(entry["path"]),
+                entry["owner"],
+                _mode(entry.get("perm")),
+                bool(entry.get("recurse")),
+                tuple(entry.get("exclude") or ()),
+            )
+            for index, entry in enumerate(document.get("permissions", ()))
+        ),
+        document.get("user"),
+        tuple(document.get("capabilities", ())),
+        document.get("no_new_privileges", False),
+        unknown,
+    )
+
+
+def _path_entries(entries: "list[dict[str, Any]]") -> tuple[PathEntry, ...]:
+    return tuple(
+        PathEntry(
+            index,
+            collapsed(entry["path"]).rstrip("/") or "/",
+            entry["owner"],
+            int(entry["perm"], 8),
+        )
+        for index, entry in enumerate(entries)
+    )
+
+
+def _mode(perm: str | None) -> int | None:
+    return None if perm is None else int(perm, 8)

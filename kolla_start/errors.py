@@ -57,6 +57,13 @@ class Failed(Exception):
     """The work began and a system call said no. The message names the path."""
 
 
+def cause(error: OSError, path: str) -> str:
+    """`PATH: what the system said`; a name that a *at() call was given is no place, so `path`."""
+    named = error.filename
+    place = named if isinstance(named, str) and named.startswith("/") else path
+    return f"{place}: {error.strerror}"
+
+
 def refuse(message: str) -> Refused:
     """A refusal of one fault that belongs to no place in a document."""
     return Refused([Fault((), message)])

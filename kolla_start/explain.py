@@ -1,341 +1,383 @@
-"""Say everything that is wrong with a document, with line and column.
+"""Everything that is wrong with a document, at once, with line and column.
 
-Imported by a start only when its document is YAML or is refused: here are yaml and, one step
-later, pydantic.
+Imported by a container start only where the document is YAML or is refused: PyYAML is needed here,
+and the models (pydantic) where a document that can be read is refused. It judges nothing itself.
 """
 
 import difflib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from kolla_start import forms
-from kolla_start.errors import Fault, Loc, Refused, dotted
+from kolla_start.document import is_yaml, read
+from kolla_start.errors import Fault, Loc, Refused
 
-# A YAML alias costs nothing to write and doubles what has to be read: no real document comes near.
-_LARGEST = 200_000  # values, aliases counted each time
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
-_DUPLICATE = "a duplicate of the key at line {line}; remove one"
-
-
-class _Syntax(Exception):
-    """Text that is no document: what, and where (lines and columns count from 1)."""
-
-    def __init__(self, message: str, line: int = 0, column: int = 0) -> None:
-        super().__init__(message)
-        place = f":{line}:{column}" if line else ""
-        self.text = f"{place}: {message}"
+Place = tuple[int, int]  # line and column, from 1
 
 
-def is_yaml(path: str) -> bool:
-    return path.endswith((".yaml", ".yml"))
+class Placed(Fault):
+    """A fault whose place in the text is known."""
+
+    __slots__ = ("place",)
+
+    def __init__(self, loc: Loc, message: str, place: Place) -> None:
+        super().__init__(loc, message)
+        self.place = place
 
 
-def parse_yaml(path: str, data: bytes) -> Any:
-    """The value of a YAML document. Raises Refused where it is no YAML, or has duplicate keys."""
+class _Unreadable(ValueError):
+    """Text that is no JSON or YAML."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def examine(path: str, text: str, strict: bool = False) -> list[Fault]:
+    """The faults of a document's text; none where it is good.
+
+    `strict` counts unknown keys in every section, which a start only warns of.
+    """
     try:
-        node = _compose(_decode(data), True)
-        if _duplicates(node):
-            return None  # refusal() will say so among everything else
-        return _construct(node)
-    except _Syntax as error:
-        raise Refused([Fault((), f"{path}{error.text}")]) from None
+        node = _nodes(path, text)
+        # Before it is constructed: that resolves `<<`, where a key may rightly stand again.
+        faults: list[Fault] = [] if node is None else list(_duplicates(node))
+        document = _construct(node) if node is not None and is_yaml(path) else _json(text)
+    except _Unreadable as error:
+        return [error.fault]
+    if node is None and (again := _json_duplicate(text)):
+        faults.append(again)
+    for loc, message, at_key in _judged(document, node, strict):
+        place = _place(node, loc, at_key)
+        faults.append(Placed(loc, message, place) if place else Fault(loc, message))
+    return faults
 
 
-def refusal(path: str, data: bytes) -> Refused:
-    """Everything that is wrong with a document that was not accepted."""
-    try:
-        found = all_faults(path, data, strict=False)
-    except _Syntax as error:
-        return Refused([Fault((), f"{path}{error.text}")])
-    if not found:
-        raise AssertionError(f"{path} was not accepted, and nothing is wrong with it")
-    return Refused(found, path)
-
-
-def all_faults(path: str, data: bytes, strict: bool = True) -> list[Fault]:
-    """The faults of a document's text; `strict` counts unknown keys in all sections."""
-    text = _decode(data)
-    if is_yaml(path):
-        node: yaml.Node | None = _compose(text, True)
-        assert node is not None
-        value = _construct(node)
-    else:
-        value = _json(text)
-        node = _positions(text)
-    return _duplicates(node) + faults(value, strict)
-
-
-def faults(value: object, strict: bool) -> list[Fault]:
-    """What the models say of a parsed document; `strict` counts unknown keys everywhere."""
-    from pydantic import ValidationError
-
-    from kolla_start import models
-
-    found: dict[tuple[Loc, str], Fault] = {}
-
-    def add(loc: Loc, message: str) -> None:
-        found.setdefault((loc, message), Fault(loc, message))
-
-    try:
-        models.Document.model_validate(value)
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            if not _other_branch(item):
-                add(_of_value(item["loc"], value), _message(item))
-    if strict and isinstance(value, dict):
-        sections: dict[str, type[models.Section]] = {
-            "directories": models.Directory,
-            "files": models.File,
-            "permissions": models.Permission,
-        }
-        parts: list[tuple[Loc, dict[Any, Any], type[models.Section]]] = [
-            ((), value, models.Document),
-            *(
-                ((name, index), entry, model)
-                for name, model in sections.items()
-                if isinstance(value.get(name), list)
-                for index, entry in enumerate(value[name])
-                if isinstance(entry, dict)
-            ),
-        ]
-        for loc, entry, model in parts:
-            for key in entry:
-                if isinstance(key, str) and key not in model.model_fields:
-                    if not forms.comment(key):
-                        add((*loc, key), _unknown(key, list(model.model_fields)))
-    return list(found.values())
-
-
-def _other_branch(item: Any) -> bool:
-    """Whether an error only says that `command` is not of the kind it was not meant to be."""
-    if item["loc"][0:1] != ("command",) or len(item["loc"]) != 2:
-        return False
-    return item["type"] == "list_type" or (
-        item["type"] == "string_type" and isinstance(item["input"], list)
-    )
-
-
-def _of_value(loc: Loc, value: Any) -> Loc:
-    """pydantic's place without what only pydantic knows: the branch of a union."""
-    kept: list[str | int] = []
-    for number, part in enumerate(loc):
-        last = number == len(loc) - 1
-        if isinstance(value, dict) and (part in value or last):
-            kept.append(part)
-            value = value.get(part)
-        elif isinstance(value, list) and isinstance(part, int):
-            kept.append(part)
-            value = value[part] if part < len(value) else None
-    return tuple(kept)
-
-
-def _message(item: Any) -> str:
-    """One of pydantic's errors in this program's words: what; what to do."""
-    kind, given = item["type"], _type_name(item["input"])
-    if kind == "form":
-        return str(item["msg"])
-    if kind == "string_type":
-        if item["loc"][-1] == "perm" and type(item["input"]) is int:
-            return f'{given} is another number than it looks; quote it: "{_quoted(item["input"])}"'
-        if item["loc"][0] == "command" and len(item["loc"]) <= 2:
-            return f"{given} where the command belongs; write a string, or a list of strings"
-        return f"{given} where a string belongs; put it in quotes"
-    if kind == "missing":
-        return "is missing; add it"
-    if kind == "bool_type":
-        return f"{given} where true or false belongs; write it without quotes"
-    if kind == "list_type":
-        return f"{given} where a list belongs; put it in [ ]"
-    if kind in {"model_type", "dict_type", "model_attributes_type"}:
-        return f"{given} where an object belongs; put it in {{ }}"
-    if kind == "extra_forbidden":
-        from kolla_start.models import ConfigFile
-
-        return _unknown(str(item["loc"][-1]), list(ConfigFile.model_fields))
-    if kind == "invalid_key":
-        return "a key that is no string; put it in quotes"
-    return f"{item['msg']}; mend it"
-
-
-def _quoted(number: int) -> str:
-    """An integer mode as its author meant it: 600 in JSON, 0600 (octal, so 384) in YAML."""
-    plain = f"{number:04d}"
-    return plain if len(plain) == 4 and not plain.strip("01234567") else f"{number & 0o7777:04o}"
-
-
-def _type_name(value: object) -> str:
-    """What JSON calls a value of this type."""
-    names = {
-        type(None): "null",
-        bool: "a boolean",
-        int: "an integer",
-        float: "a number",
-        str: "a string",
-        list: "a list",
-        dict: "an object",
-    }
-    return names.get(type(value), f"a {type(value).__name__}")
-
-
-def _unknown(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-    return f"unknown key; {hint}"
-
-
-def lines(path: str, found: list[Fault]) -> list[str]:
+def lines(path: str, faults: list[Fault]) -> list[str]:
     """`PATH:LINE:COLUMN: config_files[1].perm: what; what to do`, in the document's order."""
     try:
-        with open(path, "rb") as file:
-            text = _decode(file.read())
-        node = _compose(text, True) if is_yaml(path) else _positions(text)
-    except (OSError, _Syntax):
+        node = _nodes(path, read(path))
+    except (Refused, _Unreadable):
         node = None
     placed = []
-    for fault in found:
-        line, column = _place(node, fault)
-        where = dotted(fault.loc)
-        placed.append((line, column, f"{where}: {fault.message}" if where else fault.message))
-    placed.sort(key=lambda item: item[:2])
+    for fault in faults:
+        place = fault.place if isinstance(fault, Placed) else _place(node, fault.loc)
+        placed.append((place or (0, 0), str(fault)))
+    placed.sort(key=lambda item: item[0])
     return [
-        f"{path}:{line}:{column}: {text}" if line else f"{path}: {text}"
-        for line, column, text in placed
+        f"{path}:{place[0]}:{place[1]}: {text}" if place != (0, 0) else f"{path}: {text}"
+        for place, text in placed
     ]
 
 
-def _place(node: yaml.Node | None, fault: Fault) -> tuple[int, int]:
-    """Line and column of a fault: of the value, of an unknown key, or of what lacks a key."""
-    if node is None:
-        return 0, 0
-    mark = node.start_mark
-    for part in fault.loc:
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            mark = node.start_mark
-        elif isinstance(node, yaml.MappingNode):
-            # The last one: of duplicate keys it is the one that the parser would have kept.
-            pairs = [(key, value) for key, value in node.value if key.value == part]
-            if not pairs:
-                break
-            key, node = pairs[-1]
-            about_key = fault.message.startswith(("unknown key", "a duplicate"))
-            mark = key.start_mark if about_key else node.start_mark
-        else:
-            break
-    return mark.line + 1, mark.column + 1
+def not_utf8(data: bytes, position: int) -> Fault:
+    """The fault of a document that is not UTF-8 from this byte on."""
+    before = data[:position].decode()
+    return Placed(
+        (),
+        f"byte 0x{data[position]:02x} is not UTF-8; save the file as UTF-8",
+        _counted(before, len(before)),
+    )
 
 
-def _decode(data: bytes) -> str:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        before = data[: error.start].decode()
-        line = before.count("\n") + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        raise _Syntax(
-            f"not UTF-8: {error.reason} (byte {data[error.start]:#04x}); save it as UTF-8",
-            line,
-            column,
-        ) from None
-    if text.startswith("\ufeff"):
-        raise _Syntax("begins with a byte order mark; save it as UTF-8 without one", 1, 1)
-    if not text.strip():
-        raise _Syntax("the document is empty; write at least a command")
-    return text
+# --- JSON --------------------------------------------------------------------------------------
+
+# What json.JSONDecoder says, by its beginning, and what a person needs to hear.
+_JSON_ERRORS = {
+    "Expecting property name": "a key in double quotes must stand here; a comma too many?",
+    "Illegal trailing comma": "a comma before a closing bracket; remove it",
+    "Expecting ',' delimiter": "a comma or a closing bracket must stand here; add it",
+    "Expecting ':' delimiter": "a colon must stand here, after a key; add it",
+    "Expecting value": "a value must stand here; a comma too many, or quotes missing?",
+    "Extra data": "the document ended before this; remove what follows, or a bracket too many",
+    "Unterminated string": 'this string does not end; close it with "',
+    "Invalid control character": r"a line end or tab inside a string; write \n or \t",
+    "Invalid \\": r"a backslash that begins no escape; write it twice: \\",
+}
 
 
 def _json(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
-        message = f"not JSON: {error.msg}; mend it"
-        raise _Syntax(message, error.lineno, error.colno) from None
-    except RecursionError:
-        raise _Syntax("nested too deeply; no document needs that") from None
-    except ValueError as error:
-        raise _Syntax(f"{error}; write another value") from None
+        message = next(
+            (ours for theirs, ours in _JSON_ERRORS.items() if error.msg.startswith(theirs)),
+            f"{error.msg}; mend it",
+        )
+        raise _Unreadable(Placed((), f"no JSON: {message}", (error.lineno, error.colno))) from None
+    except (ValueError, RecursionError) as error:
+        raise _Unreadable(_without_place(error)) from None
 
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+def _no_constant(name: str) -> Any:
+    raise _Unreadable(Fault((), f"{name} is no JSON; write a number, or null"))
 
 
-def _positions(text: str) -> yaml.Node | None:
-    """The places of everything in a JSON text; None where YAML cannot read it."""
+def _json_duplicate(text: str) -> Fault | None:
+    """A duplicate key in JSON whose places cannot be told."""
+    found: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        keys = [key for key, _ in pairs]
+        found.extend(key for key in keys if keys.count(key) > 1)
+
+    json.loads(text, object_pairs_hook=note)
+    return (
+        Fault((), f"the key {found[0]!r} stands twice in an object; remove one") if found else None
+    )
+
+
+def _without_place(error: Exception) -> Fault:
+    if isinstance(error, _Unreadable):
+        return error.fault
+    if isinstance(error, RecursionError):
+        return Fault((), "is nested too deep; no document needs more than four levels")
+    if "digits" in str(error):
+        return Fault((), "holds a number of thousands of digits; write it shorter, or as a string")
+    return Fault((), f"{error}; mend it")
+
+
+# --- YAML, and the places of things in both ----------------------------------------------------
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, but for `<<` inside `<<`: what it merges is not copied over and over."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        last: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for key, value in node.value:
+            last[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
+        node.value = list(last.values())
+
+
+def yaml_value(text: str) -> Any:
+    """What a YAML text says. Raises ValueError, also for a duplicate key."""
+    node = _compose(text)
+    if next(_duplicates(node), None) is not None:
+        raise ValueError("a duplicate key")
+    return _construct(node)
+
+
+def _compose(text: str) -> yaml.Node:
+    """The nodes of one YAML document. Raises _Unreadable."""
     try:
-        # A tab is a blank to JSON and an error to YAML; one for one, so that columns hold.
-        return _compose(text.replace("\t", " "), False)
-    except _Syntax:
-        return None
-
-
-def _compose(text: str, strict: bool) -> yaml.Node:
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = yaml.compose(text, _Loader)
+    except yaml.reader.ReaderError as error:
+        place = _counted(text, error.position)
+        message = f"the character {error.character!r} cannot stand in YAML; remove it"
+        raise _Unreadable(Placed((), message, place)) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        message = f"not YAML: {error.problem or error.context}; mend it"
-        raise _Syntax(
-            message, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0
-        ) from None
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _Syntax(f"not YAML: {str(error).splitlines()[0]}; mend it") from None
+        raise _Unreadable(_marked(error)) from None
+    except (ValueError, RecursionError) as error:
+        raise _Unreadable(_without_place(error)) from None
     if node is None:
-        raise _Syntax("the document is empty; write at least a command")
-    if strict and _size(node, (), {}) > _LARGEST:
-        raise _Syntax("aliases make it too large to read; write it out")
+        raise _Unreadable(Fault((), "is empty; write at least `command: PROGRAM`"))
     return node
 
 
-def _size(node: yaml.Node, above: tuple[int, ...], known: dict[int, int]) -> int:
-    """The number of values with each alias written out."""
-    if id(node) in above:
-        raise _Syntax("an alias inside itself; write it out", node.start_mark.line + 1, 1)
-    if id(node) not in known:
-        inside = (*above, id(node))
-        known[id(node)] = 1 + sum(_size(child, inside, known) for child in _children(node))
-    return known[id(node)]
-
-
-def _children(node: yaml.Node) -> Iterator[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        for pair in node.value:
-            yield from pair
-    elif isinstance(node, yaml.SequenceNode):
-        yield from node.value
-
-
 def _construct(node: yaml.Node) -> Any:
-    loader = yaml.SafeLoader("")
+    loader = _Loader("")
     try:
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        message = f"not YAML: {error.problem}; mend it"
-        raise _Syntax(
-            message, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0
-        ) from None
-    except (ValueError, OverflowError, RecursionError) as error:
-        raise _Syntax(f"not YAML: {error}; mend it") from None
+        raise _Unreadable(_marked(error)) from None
+    except Exception as error:
+        # A tag that does not fit its text ends PyYAML in any of a handful of ways.
+        raise _Unreadable(_without_place(error)) from None
     finally:
         loader.dispose()
 
 
-def _duplicates(node: yaml.Node | None, loc: Loc = ()) -> list[Fault]:
-    found = []
-    if isinstance(node, yaml.MappingNode):
-        seen: dict[str, int] = {}
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen and key.tag != "tag:yaml.org,2002:merge":
-                    message = _DUPLICATE.format(line=seen[key.value])
-                    found.append(Fault((*loc, key.value), message))
-                seen.setdefault(key.value, key.start_mark.line + 1)
-                found += _duplicates(value, (*loc, key.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            found += _duplicates(value, (*loc, index))
-    return found
+def _marked(error: yaml.MarkedYAMLError) -> Fault:
+    mark = error.problem_mark or error.context_mark
+    what = ", ".join(part for part in (error.context, error.problem) if part)
+    hint = "mend it"
+    if "single document" in what:
+        what, hint = "a second document begins", "keep one"
+    elif r"'\t'" in what:
+        hint = "indent with spaces"
+    message = f"no YAML: {what}; {hint}"
+    return Placed((), message, (mark.line + 1, mark.column + 1)) if mark else Fault((), message)
+
+
+def _nodes(path: str, text: str) -> yaml.Node | None:
+    """The nodes of a document, for their places; None for JSON that PyYAML cannot read."""
+    if is_yaml(path):
+        return _compose(text)
+    # What JSON allows in a string and YAML does not, or takes for a line end; one for one, so
+    # that columns hold.
+    plain = yaml.reader.Reader.NON_PRINTABLE.sub("?", text.replace("\t", " "))
+    for char in "\x85\u2028\u2029\ufeff":
+        plain = plain.replace(char, "?")
+    try:
+        return _compose(plain)
+    except _Unreadable:
+        return None
+
+
+def _duplicates(top: yaml.Node) -> Iterator[Fault]:
+    """Keys that stand twice in an object, in the order of the text."""
+    seen = set()
+    waiting: list[tuple[yaml.Node, Loc]] = [(top, ())]
+    while waiting:
+        node, loc = waiting.pop()
+        if id(node) in seen:
+            continue  # an alias
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(inner, (*loc, index)) for index, inner in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            first: dict[tuple[str, str], int] = {}
+            for key, value in node.value:
+                waiting.append((value, (*loc, key.value if _is_text(key) else "?")))
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                line = first.setdefault((key.tag, key.value), id(key))
+                if line != id(key):
+                    mark = key.start_mark
+                    yield Placed(
+                        (*loc, key.value),
+                        "the key stands twice in this object; remove one",
+                        (mark.line + 1, mark.column + 1),
+                    )
+
+
+def _is_text(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode)
+
+
+def _find(node: yaml.Node | None, loc: Loc) -> tuple[yaml.Node | None, yaml.Node | None, bool]:
+    """The value at a place, the key before it, and whether it is there; else what lacks it."""
+    key = None
+    for part in loc:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            key, node = None, node.value[part]
+        elif isinstance(node, yaml.MappingNode):
+            # The last one: of two it is the one that counts.
+            pairs = [pair for pair in node.value if _is_text(pair[0]) and pair[0].value == part]
+            if not pairs:
+                return node, key, False
+            key, node = pairs[-1]
+        else:
+            return node, key, False
+    return node, key, True
+
+
+def _place(node: yaml.Node | None, loc: Loc, at_key: bool = False) -> Place | None:
+    value, key, _ = _find(node, loc)
+    chosen = key if at_key and key is not None else value
+    return (chosen.start_mark.line + 1, chosen.start_mark.column + 1) if chosen else None
+
+
+def _counted(text: str, position: int) -> Place:
+    return text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+
+
+# --- what the models say -----------------------------------------------------------------------
+
+_WANTED = {
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "model_type": "an object",
+}
+
+
+def _judged(document: Any, node: yaml.Node | None, strict: bool) -> Iterator[tuple[Loc, str, bool]]:
+    """Place, message, and whether it is about the key, of all that the models find."""
+    from pydantic import ValidationError
+
+    from kolla_start import models
+
+    errors: list[ErrorDetails] = []
+    try:
+        models.Document.model_validate(document)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    by_place: dict[Loc, list[ErrorDetails]] = {}
+    for item in errors:
+        by_place.setdefault(_real(document, item["loc"]), []).append(item)
+    for loc, items in by_place.items():
+        others = [item for item in items if item["type"] not in _WANTED]
+        if others:
+            for item in others:
+                at_key = item["type"] == "extra_forbidden"
+                yield loc, _message(item, models.ConfigFile), at_key
+        # Of the types that a value may have, one fitted, and what is inside it is wrong.
+        elif not any(len(other) > len(loc) and other[: len(loc)] == loc for other in by_place):
+            yield loc, _wrong_type(items, loc, node), False
+    if strict:
+        for loc, section in models.unknown(document):
+            yield loc, _unknown(str(loc[-1]), list(section.model_fields)), True
+
+
+def _real(document: Any, loc: Loc) -> Loc:
+    """A place of pydantic's without the names that it gives to the members of a union."""
+    real: list[str | int] = []
+    value = document
+    for part in loc:
+        inside = type(value) is list and type(part) is int and part < len(value)
+        if inside or (type(value) is dict and part in value):
+            value = value[part]
+        elif type(value) is dict and len(real) in (0, 2):
+            value = None  # a key that is missing from the document or an entry
+        else:
+            continue
+        real.append(part)
+    return tuple(real)
+
+
+def _message(item: "ErrorDetails", section: Any) -> str:
+    kind = item["type"]
+    if kind == "form":
+        return item["msg"]
+    if kind == "missing":
+        return "is missing; add it"
+    if kind == "extra_forbidden":
+        return _unknown(str(item["loc"][-1]), list(section.model_fields))
+    if kind == "invalid_key":
+        return "is no string, as a key must be; put it in quotes"
+    if kind == "string_unicode":
+        return r"has a key with half a surrogate pair (\ud800 to \udfff); write the character"
+    return f"{item['msg']}; mend it"
+
+
+def _wrong_type(items: "list[ErrorDetails]", loc: Loc, node: yaml.Node | None) -> str:
+    value = items[0]["input"]
+    wanted = " or ".join(dict.fromkeys(_WANTED[item["type"]] for item in items))
+    what = f"{_kind(value)}; write {wanted}"
+    if wanted == "true or false" and str(value).lower() in ("true", "false", "yes", "no"):
+        what = f"{_kind(value)}; write true or false, without quotes"
+    elif "string" in wanted and type(value) not in (dict, list, type(None)):
+        found, _, there = _find(node, loc)
+        written = str(found.value) if there and isinstance(found, yaml.ScalarNode) else ""
+        if loc[-1] == "perm" and written.isdigit() and len(written) <= 4:
+            written = written.zfill(4)
+        what = f"{_kind(value)}; put it in quotes" + (f': "{written}"' if written else "")
+    elif value is None and len(loc) == 1 and loc[0] != "command":
+        what += ", or leave the key out"
+    return what if loc else f"the document {what}"
+
+
+def _kind(value: Any) -> str:
+    """What a value is, in the words of JSON."""
+    if value is None:
+        return "is null"
+    names = {bool: "a boolean", str: "a string", list: "a list", dict: "an object"}
+    names |= {int: "a number", float: "a number"}
+    return f"is {names.get(type(value)) or 'a ' + type(value).__name__}"
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, 1)
+    return (
+        f"unknown key; did you mean {near[0]}?"
+        if near
+        else (f"unknown key; the known ones are {', '.join(known)}")
+    )

@@ -20,9 +20,9 @@ STANDARD = frozenset(
     /dev/shm /etc/alternatives /etc/apt /etc/ca-certificates /etc/default /etc/init.d /etc/pam.d
     /etc/pki /etc/profile.d /etc/security /etc/skel /etc/ssl /etc/ssl/certs
     /etc/sudoers.d /etc/systemd /run/lock
-    /usr/bin /usr/etc /usr/games /usr/include /usr/lib /usr/lib32 /usr/lib64 /usr/libexec /usr/libx32
-    /usr/local /usr/local/bin /usr/local/etc /usr/local/lib /usr/local/libexec /usr/local/sbin
-    /usr/local/share /usr/sbin /usr/share /usr/share/ca-certificates /usr/src
+    /usr/bin /usr/etc /usr/games /usr/include /usr/lib /usr/lib32 /usr/lib64 /usr/libexec
+    /usr/libx32 /usr/local /usr/local/bin /usr/local/etc /usr/local/lib /usr/local/libexec
+    /usr/local/sbin /usr/local/share /usr/sbin /usr/share /usr/share/ca-certificates /usr/src
     /var/cache /var/lib /var/lib/dpkg /var/lib/kolla /var/lib/kolla/venv /var/lib/rpm /var/local
     /var/lock /var/log /var/log/kolla /var/mail /var/opt /var/run /var/spool /var/tmp
     """.split()
@@ -189,7 +189,7 @@ def pattern(value: str) -> str | None:
 def needed(value: str | None, preserve_properties: bool | None) -> str | None:
     """`owner` and `perm` of a config_files entry."""
     if value is None and not preserve_properties:
-        return "is missing; add it, or set preserve_properties to true"
+        return "is missing or null; add it, or set preserve_properties to true"
     return None
 
 

@@ -9,7 +9,7 @@ Nothing is converted: a string is not a number, "true" is no boolean. A null sta
 key where the program being replaced took it so: in the optional keys of an entry.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -67,7 +67,7 @@ class Form:
 _ABSOLUTE = {"pattern": r"^/[^\u0000]*$", "maxLength": 4095}
 _NO_DOTS = {**_ABSOLUTE, "pattern": r"^(?![\s\S]*/\.\.?(/|$))/[^\u0000]*$"}
 _NO_MAGIC = {**_ABSOLUTE, "pattern": r"^(?![\s\S]*/\.\.?(/|$))/[^\u0000*?\[]*$"}
-_FILE = {**_ABSOLUTE, "pattern": r"^(?![\s\S]*/\.\.?(/|$))/([^\u0000*?\[]*[^\u0000*?\[/])?$"}
+_FILE = {**_ABSOLUTE, "pattern": r"^(?![\s\S]*/\.\.?(/|$))/[^\u0000*?\[]*[^\u0000*?\[/]$"}
 _CAPABILITY = {"pattern": f"^(CAP_)?({'|'.join(forms.CAPABILITIES)})$"}
 
 Text = Annotated[str, Form(forms.text, {"pattern": r"^[^\u0000]*$"})]
@@ -115,6 +115,11 @@ class Section(BaseModel):
         return value
 
 
+def _without_default(schema: dict[str, Any]) -> None:
+    """A default that stands for an absent key is nothing that a person could write."""
+    del schema["default"]
+
+
 _OWNER = Field(
     title="Owner",
     description="The owner: `user` (also stands for its group), `user:group`, or numeric ids. "
@@ -147,7 +152,7 @@ class ConfigFile(Section):
             },
         },
     )
-    RULES = {  # noqa: RUF012  # ClassVar in Section
+    RULES = {
         "owner": (forms.needed, ("preserve_properties",)),
         "perm": (forms.needed, ("preserve_properties",)),
         "dest": (forms.placement, ("source", "merge")),
@@ -179,8 +184,12 @@ class ConfigFile(Section):
         "`owner` and `perm` are without effect.",
         examples=[True],
     )
-    owner: Annotated[Owner | None, _OWNER] = Field(default=None, validate_default=True)
-    perm: Annotated[Perm | None, _PERM] = Field(default=None, validate_default=True)
+    owner: Annotated[Owner | None, _OWNER] = Field(
+        default=None, validate_default=True, json_schema_extra=_without_default
+    )
+    perm: Annotated[Perm | None, _PERM] = Field(
+        default=None, validate_default=True, json_schema_extra=_without_default
+    )
     dest: Path = Field(
         title="Destination",
         description="Where it goes: an absolute path. One that ends in / is a directory into "
@@ -223,7 +232,7 @@ class Permission(Section):
         examples=["/var/log/kolla/nova", "/var/log/kolla/gnocchi/gnocchi-statsd.*"],
     )
     owner: Annotated[Owner, _OWNER]
-    perm: Annotated[Perm | None, _PERM] = None
+    perm: Annotated[Perm | None, _PERM] = Field(default=None, json_schema_extra=_without_default)
     recurse: bool | None = Field(
         default=False,
         title="Recurse",
@@ -296,7 +305,7 @@ class Document(Section):
         description="Whom the service runs as: `name`, `name:group`, `uid` or `uid:gid`. Without "
         "it KOLLA_SERVICE_USER of the image, else whoever the container runs as.",
         examples=["nova", "nova:libvirt", "42436:42436"],
-        json_schema_extra=lambda schema: schema.pop("default"),
+        json_schema_extra=_without_default,
     )
     capabilities: list[Capability] = Field(
         default=[],
@@ -313,15 +322,26 @@ class Document(Section):
     )
 
 
-def unknown(document: Document) -> list[tuple[str | int, ...]]:
-    """The places of keys that no version knows, those of `config_files` entries apart."""
-    places: list[tuple[str | int, ...]] = [(key,) for key in document.model_extra or ()]
-    for name in Document.model_fields:
-        section = getattr(document, name)
-        for index, entry in enumerate(section if type(section) is list else ()):
-            if isinstance(entry, Section):
-                places += [(name, index, key) for key in entry.model_extra or ()]
-    return places
+def unknown(document: Any) -> Iterator[tuple[tuple[str | int, ...], type[Section]]]:
+    """Keys that no version knows, and whose they are; ConfigFile refuses its own.
+
+    `document` is what was parsed, whatever it is.
+    """
+    if type(document) is not dict:
+        return
+    for key in _strangers(document, Document):
+        yield (key,), Document
+    for name, section in (("directories", Directory), ("files", File), ("permissions", Permission)):
+        entries = document.get(name)
+        for index, entry in enumerate(entries if type(entries) is list else ()):
+            for key in _strangers(entry, section):
+                yield (name, index, key), section
+
+
+def _strangers(entry: Any, section: type[Section]) -> Iterator[str]:
+    for key in entry if type(entry) is dict else ():
+        if type(key) is str and key not in section.model_fields and not forms.comment(key):
+            yield key
 
 
 def schema() -> dict[str, Any]:

@@ -8,6 +8,8 @@ import grp
 import os
 import pwd
 
+_LARGEST_ID = 2**32 - 2  # the next one means "leave it alone" to chown(2) and setresuid(2)
+
 _known: dict[str, tuple[int, int]] = {}
 
 
@@ -32,21 +34,67 @@ def _uid(name: str) -> int:
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:
-        return _number(name, f"no user {name!r} in this container; add it to the image")
+        return _number(name, "user")
 
 
 def _gid(name: str) -> int:
     try:
         return grp.getgrnam(name).gr_gid
     except KeyError:
-        return _number(name, f"no group {name!r} in this container; add it to the image")
+        return _number(name, "group")
 
 
-def _number(name: str, message: str) -> int:
-    # 2**32 - 1 means "leave it alone" to chown(2): never an owner.
-    if name.isascii() and name.isdigit() and int(name) < 2**32 - 1:
+def _number(name: str, kind: str) -> int:
+    if name.isascii() and name.isdigit() and int(name) <= _LARGEST_ID:
         return int(name)
-    raise UnknownOwner(f"{message}, or name another owner")
+    raise UnknownOwner(
+        f"no {kind} {name!r} in this container; add it to the image, or name another"
+    )
+
+
+class Account:
+    """A service user: ids, all its groups, and what its environment says about it."""
+
+    __slots__ = ("gid", "groups", "home", "name", "uid")
+
+    def __init__(self, uid: int, gid: int, groups: list[int], name: str, home: str) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.name = name
+        self.home = home
+
+    def environment(self) -> dict[bytes, bytes]:
+        """What environ(7) says that a login sets."""
+        name = os.fsencode(self.name)
+        return {b"HOME": os.fsencode(self.home), b"USER": name, b"LOGNAME": name}
+
+
+def resolve(spec: str) -> Account:
+    """The account of `name`, `name:group`, `uid` or `uid:gid`.
+
+    A number is a name first, as for chown(1), then an id. An id that the user database does not
+    know needs its group beside it: the usual guess, group 0, would be root's.
+    Raises UnknownOwner.
+    """
+    user, _, group = spec.partition(":")
+    uid = _uid(user)
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            if not group:
+                raise UnknownOwner(
+                    "this container's user database does not know the id, so its group must be "
+                    f'said: "{user}:GID"'
+                ) from None
+            gid = _gid(group)
+            return Account(uid, gid, [gid], user, "/")
+    gid = _gid(group) if group else entry.pw_gid
+    groups = os.getgrouplist(entry.pw_name, gid)
+    return Account(uid, gid, groups, entry.pw_name, entry.pw_dir or "/")
 
 
 def cannot_be(uid: int, gid: int) -> str | None:

@@ -11,10 +11,11 @@ overrides: originals of what left the document, `directories`, `files`, `config_
 
 import os
 import stat
+from _collections_abc import Callable
 
 from kolla_start import disk, forms, owners
 from kolla_start.document import Config, ConfigFile, PathEntry
-from kolla_start.errors import Fault, Loc, Refused
+from kolla_start.errors import Fault, Loc, Refused, cause
 from kolla_start.ownership import Rules, Walk, compiled
 from kolla_start.records import Home, Launch, Records, command_text
 from kolla_start.tree import (
@@ -39,6 +40,10 @@ from kolla_start.tree import (
     matches,
     mirror,
 )  # fmt: skip
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Step:
@@ -82,13 +87,14 @@ class Plan:
     command:  the text of /run_command if it is to be written
     options:  whether the options file is to be written, or removed
     walks:    owners and modes of whole trees
+    files:    the regular files of the final state
     first:    a plan to be carried out before, and this one made anew after it: something that
               leaves the document lies inside something that stays, or around it
     """
 
     __slots__ = (
-        "after", "before", "command", "dropped", "first", "launch", "options", "saves", "steps",
-        "walks", "warnings",
+        "after", "before", "command", "dropped", "files", "first", "launch", "options", "saves",
+        "steps", "walks", "warnings",
     )  # fmt: skip
 
     def __init__(self, before: Records, launch: Launch) -> None:
@@ -100,6 +106,7 @@ class Plan:
         self.command: str | None = None
         self.options = False
         self.walks: list[Walk] = []
+        self.files: list[str] = []
         self.first: Plan | None = None
         self.launch = launch
         self.warnings: list[str] = []
@@ -141,15 +148,18 @@ class _Planner:
         self._keys: set[str] = set()
         self._merged: set[str] = set()
         self._parents: list[str] = []
+        # Directories that the plan makes.
+        self._fresh: set[str] = set()
 
     def whole(self) -> Plan:
         config = self._config
+        self._user()
         for entry in config.directories:
-            self._directory(entry)
+            self._guarded((DIRECTORIES, entry.index), self._directory, entry)
         for entry in config.files:
-            self._file(entry)
+            self._guarded((FILES, entry.index), self._file, entry)
         for item in config.config_files:
-            self._config_file(item)
+            self._guarded((CONFIG_FILES, item.index), self._config_file, item)
         self._restores()
         rules = self._permissions()
         if self._faults:
@@ -164,13 +174,14 @@ class _Planner:
         recorded = disk.read_file(self._place.options)
         plan.options = recorded != (None if options is None else options.encode())
         plan.walks = rules.walks()
+        plan.files = [path for path, node in self._tree.nodes.items() if node.kind == FILE]
         plan.warnings = self._warnings
         return plan
 
     def restores_only(self) -> Plan:
         """The plan that only gives back what left the document."""
         for entry in self._config.config_files:
-            self._config_file(entry)
+            self._guarded((), self._config_file, entry)
         self._tree = Tree()
         self._restores()
         plan = self._compare()
@@ -194,6 +205,15 @@ class _Planner:
     def _fault(self, loc: Loc, message: str) -> None:
         self._faults.append(Fault(loc, message))
 
+    def _guarded(self, loc: Loc, add: "Callable[[Any], None]", entry: "Any") -> None:
+        """Add an entry; what the disk says against it (a loop of links, say) is its fault."""
+        try:
+            add(entry)
+        except OSError as error:
+            self._fault(loc, f"{cause(error, '?')}; mend or remove it")
+        except disk.Unsafe as error:
+            self._fault(loc, str(error))
+
     def _ids(self, owner: str, loc: Loc) -> tuple[int, int]:
         try:
             uid, gid = owners.ids(owner)
@@ -204,6 +224,21 @@ class _Planner:
         if problem:
             self._fault((*loc, "owner"), problem)
         return uid, gid
+
+    def _user(self) -> None:
+        """That the service's user exists is known before anything is changed for it."""
+        if self._config.user is None:
+            return
+        try:
+            account = owners.resolve(self._config.user)
+        except owners.UnknownOwner as error:
+            self._fault(("user",), str(error))
+            return
+        if os.geteuid() not in {0, account.uid}:
+            self._fault(
+                ("user",),
+                f"uid {os.geteuid()} cannot become uid {account.uid}; start the container as root",
+            )
 
     def _canonical(self, path: str, loc: Loc) -> str | None:
         try:
@@ -294,12 +329,14 @@ class _Planner:
                 self._keys.add(path)
             self._add_parents(path, loc, CONFIG_FILES)
             copy = _Copy(entry, uid, gid, perm, loc)
-            self._add_source(source, path, copy, ())
+            todo: list[_Found] = [(source, path, ())]
+            while todo:
+                todo += reversed(self._add_source(*todo.pop(), copy))
 
     def _add_source(
-        self, source: str, path: str, copy: "_Copy", above: tuple[tuple[int, int], ...]
-    ) -> None:
-        """Add a source, file or tree, to the final state."""
+        self, source: str, path: str, above: tuple[tuple[int, int], ...], copy: "_Copy"
+    ) -> "list[_Found]":
+        """Add a source to the final state; returns what is in it."""
         try:
             if copy.links and not os.path.isdir(source) and os.path.islink(source):
                 status = os.lstat(source)
@@ -308,50 +345,55 @@ class _Planner:
                     copy.node(LINK, status, source, os.readlink(source)),
                     copy,
                 )
-                return
-            status = os.stat(source)
+                return []
+            # The mounted files are the operator's, links and all. Anywhere else the service may
+            # have been: root must not read for it what it cannot read itself.
+            exposed = not source.startswith(forms.MOUNTED + "/") and disk.exposed(source)
+            status = os.stat(source, follow_symlinks=not exposed)
+        except disk.Unsafe as error:
+            self._fault((*copy.loc, "source"), str(error))
+            return []
         except FileNotFoundError:
             self._fault(
                 (*copy.loc, "source"), f"{source} is a link that leads nowhere; mend or remove it"
             )
-            return
+            return []
         except OSError as error:
             self._fault((*copy.loc, "source"), f"{source}: {error.strerror}; mend or remove it")
-            return
+            return []
         if stat.S_ISREG(status.st_mode):
             if not os.access(source, os.R_OK):
                 self._fault((*copy.loc, "source"), f"{source}: Permission denied; make it readable")
-                return
-            self._put_leaf(path, copy.node(FILE, status, source), copy)
+                return []
+            self._put_leaf(path, copy.node(FILE, status, source, safe=exposed), copy)
         elif stat.S_ISDIR(status.st_mode):
             identity = (status.st_dev, status.st_ino)
             if identity in above:
                 self._fault(
                     (*copy.loc, "source"), f"{source} leads back into itself; remove the link"
                 )
-                return
+                return []
             resolved = self._put_directory(path, copy.node(DIRECTORY, status, source), copy)
             if resolved is None:
-                return
+                return []
             try:
-                inside = sorted(os.listdir(source))
+                inside = disk.names(source) if exposed else sorted(os.listdir(source))
             except OSError as error:
                 self._fault((*copy.loc, "source"), f"{source}: {error.strerror}; make it readable")
-                return
-            for name in inside:
+                return []
+            top = source.rstrip("/")
+            return [
+                (f"{top}/{name}", disk.join(resolved, name), (*above, identity))
+                for name in inside
                 # Kubernetes keeps the machinery of a ConfigMap under names that begin with "..".
-                if not name.startswith(".."):
-                    self._add_source(
-                        f"{source.rstrip('/')}/{name}",
-                        disk.join(resolved, name),
-                        copy,
-                        (*above, identity),
-                    )
+                if not name.startswith("..")
+            ]
         else:
             self._fault(
                 (*copy.loc, "source"),
                 f"{source} is neither a file nor a directory; only those can be copied",
             )
+        return []
 
     def _put_leaf(self, path: str, node: Node, copy: "_Copy") -> None:
         if path == "/":
@@ -481,7 +523,8 @@ class _Planner:
         return plan
 
     def _compare_one(self, plan: Plan, path: str, node: Node) -> None:
-        status = disk.lstat(path)
+        # What lies in a directory that is yet to be made is not there, whatever stands there now.
+        status = None if disk.split(path)[0] in self._fresh else disk.lstat(path)
         if node.kind == ABSENT:
             if status is not None:
                 self._remove(plan, path, node, "it left the document", minor=False)
@@ -492,6 +535,8 @@ class _Planner:
             why = "missing" if kind is None else f"is {KIND_NAMES[kind]}"
             if kind == DIRECTORY:
                 self._check_mounts(path, node)
+            if wanted == DIRECTORY:
+                self._fresh.add(path)
             verb = "create" if node.source is None else "copy"
             plan.steps.append(Step(verb, path, node, node.part, why))
             return
@@ -519,6 +564,7 @@ class _Planner:
         elif node.source is None:
             why = _attribute_drift(status, node)
             if why:
+                disk.refuse_planted(path, status, node.uid)
                 plan.steps.append(Step("set", path, node, node.part, why))
         else:
             self._compare_file(plan, path, node, status)
@@ -527,7 +573,9 @@ class _Planner:
         assert node.source is not None and node.status is not None
         minor = False
         size = node.status.st_size
-        if status.st_size != size or (size and not disk.same_content(node.source, path, size)):
+        if status.st_size != size or (
+            size and not disk.same_content(node.source, path, size, node.safe)
+        ):
             why = "content differs"
         else:
             why = _attribute_drift(status, node)
@@ -544,13 +592,12 @@ class _Planner:
         plan.steps.append(Step("remove", path, None, node.part, why, minor))
 
     def _check_mounts(self, path: str, node: Node) -> None:
-        if is_directory(disk.lstat(path)):
-            for mount in disk.mounts_below(path):
-                self._fault(
-                    (*node.loc, "dest") if node.loc else (),
-                    f"{mount} is mounted inside {path}, which is to be replaced; "
-                    "unmount it, or merge",
-                )
+        for mount in disk.mounts(path):
+            where = "is a mount point" if mount == path else f"holds the mount point {mount}"
+            self._fault(
+                (*node.loc, "dest") if node.loc else (),
+                f"{path} {where}, and is to be replaced; unmount it, or merge",
+            )
 
     def _remove_stale_parents(self, plan: Plan) -> None:
         going = {step.path for step in plan.steps if step.verb == "remove"}
@@ -573,10 +620,10 @@ class _Planner:
             parent = disk.split(step.path)[0]
             if parent not in known:
                 place = parent
-                while not is_directory(disk.lstat(place)):
+                while place in self._fresh or not is_directory(disk.lstat(place)):
                     place = disk.split(place)[0]
                 device = None
-                if disk.writable(place) or step.path in disk.mounts_below(place):
+                if disk.writable(place) or disk.rewritable(step.path):
                     device, room = disk.free_bytes(place)
                     free.setdefault(device, room)
                 else:
@@ -597,7 +644,7 @@ class _Planner:
     def _records_after(self, plan: Plan) -> Records:
         before = self._before
         after = before.copy()
-        after.pending = False
+        after.pending, after.places, after.saving = False, [], []
         leaving = before.originals.keys() - self._keys
         for path in leaving:
             kept = after.originals.pop(path)
@@ -672,7 +719,9 @@ class _Copy:
         self.preserve = entry.preserve_properties
         self.links = entry.merge and entry.preserve_properties
 
-    def node(self, kind: int, status: os.stat_result, source: str, target: str = "") -> Node:
+    def node(
+        self, kind: int, status: os.stat_result, source: str, target: str = "", safe: bool = False
+    ) -> Node:
         uid = status.st_uid if self.uid is None else self.uid
         gid = status.st_gid if self.gid is None else self.gid
         mode = status.st_mode & 0o7777
@@ -680,8 +729,12 @@ class _Copy:
             mode = directory_mode(self.perm) if kind == DIRECTORY else self.perm
         return Node(
             kind, CONFIG_FILES, self.loc, uid, gid, mode, source, status, target, self.preserve,
-            exact=kind == DIRECTORY and not self.merge,
+            exact=kind == DIRECTORY and not self.merge, safe=safe,
         )  # fmt: skip
+
+
+# A source still to be looked at: its path, its destination, and the directories it lies in.
+_Found = tuple[str, str, tuple[tuple[int, int], ...]]
 
 
 def _attribute_drift(status: os.stat_result, node: Node) -> str:

@@ -1,6 +1,6 @@
 """Become the service's user, for good, and prove it.
 
-On the container-start path: os, pwd and grp only. ctypes is imported where a start needs what the
+On the container-start path: os only. ctypes is imported where a start needs what the
 os module cannot say: capabilities, no_new_privileges, or inheritable capabilities that an old
 engine left behind.
 
@@ -9,14 +9,11 @@ the change, and not return unless the kernel itself says that the change is comp
 (credentials(7), capabilities(7)).
 """
 
-import grp
 import os
-import pwd
 from _collections_abc import Callable
 
 from kolla_start import errors, log
-
-_LARGEST_ID = 2**32 - 2  # the next one means "unchanged" to setresuid(2)
+from kolla_start.owners import Account, UnknownOwner, resolve
 
 # linux/prctl.h, linux/capability.h
 _PR_SET_KEEPCAPS = 8
@@ -24,63 +21,6 @@ _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _LINUX_CAPABILITY_VERSION_3 = 0x20080522
-
-
-class Account:
-    """A service user: ids, all its groups, and what its environment says about it."""
-
-    __slots__ = ("gid", "groups", "home", "name", "uid")
-
-    def __init__(self, uid: int, gid: int, groups: list[int], name: str, home: str) -> None:
-        self.uid = uid
-        self.gid = gid
-        self.groups = groups
-        self.name = name
-        self.home = home
-
-    def environment(self) -> dict[bytes, bytes]:
-        """What environ(7) says that a login sets."""
-        name = os.fsencode(self.name)
-        return {b"HOME": os.fsencode(self.home), b"USER": name, b"LOGNAME": name}
-
-
-def resolve(spec: str) -> Account:
-    """The account of `name`, `name:group`, `uid` or `uid:gid`.
-
-    A number is a name first, as for chown(1), then an id. An id that the user database does not
-    know needs its group beside it: the usual guess, group 0, would be root's.
-    Raises Refused.
-    """
-    user, _, group = spec.partition(":")
-    try:
-        entry: pwd.struct_passwd | None = pwd.getpwnam(user)
-    except KeyError:
-        try:
-            entry = pwd.getpwuid(_number(user, "user", spec))
-        except KeyError:
-            entry = None
-    if group:
-        try:
-            gid = grp.getgrnam(group).gr_gid
-        except KeyError:
-            gid = _number(group, "group", spec)
-    elif entry:
-        gid = entry.pw_gid
-    else:
-        raise errors.refuse(
-            f"user {spec!r}: this container's user database does not know the id, so its group "
-            f'must be said: "{user}:GID"'
-        )
-    if entry is None:
-        return Account(_number(user, "user", spec), gid, [gid], user, "/")
-    groups = os.getgrouplist(entry.pw_name, gid)
-    return Account(entry.pw_uid, gid, groups, entry.pw_name, entry.pw_dir or "/")
-
-
-def _number(text: str, kind: str, spec: str) -> int:
-    if text.isascii() and text.isdigit() and int(text) <= _LARGEST_ID:
-        return int(text)
-    raise errors.refuse(f"user {spec!r}: no {kind} {text!r} in this container; add it to the image")
 
 
 def drop(
@@ -93,7 +33,10 @@ def drop(
     `capabilities` is without effect, with a warning. A process that is not root can only confirm
     who it is. Raises Refused where the kernel does not allow it; the process must then end.
     """
-    account = resolve(user) if user else None
+    try:
+        account = resolve(user) if user else None
+    except UnknownOwner as error:
+        raise errors.refuse(f"user {user!r}: {error}") from None
     own = os.geteuid()
     if own != 0:
         other_group = account and ":" in (user or "") and account.gid != os.getegid()

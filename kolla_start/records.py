@@ -108,10 +108,14 @@ class Records:
     parents:    directories made because a destination's parent was missing, sorted
     attributes: directory -> owner, group and mode it had before a merge changed them
     placed:     what this program put inside directories that it copied whole
-    pending:    a run began to replace files and did not report its end
+    pending:    a run began to write and did not report its end; if so,
+    places:     the directories in which it may have left temporary files, and
+    saving:     where it was about to keep originals
     """
 
-    __slots__ = ("attributes", "originals", "parents", "pending", "placed")
+    __slots__ = (
+        "attributes", "originals", "parents", "pending", "placed", "places", "saving",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.originals: dict[str, str | None] = {}
@@ -119,6 +123,8 @@ class Records:
         self.attributes: dict[str, tuple[int, int, int]] = {}
         self.placed: set[str] = set()
         self.pending = False
+        self.places: list[str] = []
+        self.saving: list[str] = []
 
     def copy(self) -> "Records":
         twin = Records()
@@ -127,6 +133,8 @@ class Records:
         twin.attributes = dict(self.attributes)
         twin.placed = set(self.placed)
         twin.pending = self.pending
+        twin.places = list(self.places)
+        twin.saving = list(self.saving)
         return twin
 
     def state_json(self) -> dict[str, object]:
@@ -142,6 +150,8 @@ class Records:
             "parents": self.parents,
             "attributes": {path: list(value) for path, value in self.attributes.items()},
             "placed": sorted(self.placed),
+            "places": self.places,
+            "saving": self.saving,
         }
 
 
@@ -166,6 +176,8 @@ def load(place: Home) -> Records:
                 path: (uid, gid, mode) for path, (uid, gid, mode) in own["attributes"].items()
             }
             records.placed = set(own["placed"])
+            records.places = own["places"]
+            records.saving = own["saving"]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise refuse(
             f"the records in {place.defaults} are damaged ({error!r}); recreate the container "
@@ -186,7 +198,8 @@ def _read(path: str) -> dict[str, "Any"]:
 
 def prepare(place: Home) -> None:
     """Make the records' directory. Root's alone: the originals of secrets lie in it."""
-    disk.make_parents(place.lock)
+    for made in disk.make_parents(place.lock):
+        disk.sync_directory(disk.split(made)[0])
     status = disk.lstat(place.defaults)
     if status is None or status.st_mode & 0o7777 != 0o700:
         disk.set_owner(place.defaults, os.geteuid(), os.getegid(), 0o700)
@@ -194,19 +207,20 @@ def prepare(place: Home) -> None:
 
 def write_state(place: Home, records: Records) -> None:
     """Replace upstream's file; it has reached the storage when this returns."""
-    _write(place.state, records.state_json(), sync=True)
+    _write(place.state, records.state_json())
 
 
-def write_own(place: Home, records: Records, sync: bool) -> None:
-    """Replace this program's file."""
-    _write(place.own, records.own_json(), sync)
+def write_own(place: Home, records: Records) -> None:
+    """Replace this program's file; it has reached the storage when this returns."""
+    _write(place.own, records.own_json())
 
 
-def _write(path: str, content: dict[str, object], sync: bool) -> None:
+def _write(path: str, content: dict[str, object]) -> None:
     import json  # only a run that changes something comes here
 
     text = json.dumps(content, indent=4)
-    disk.write_file(path, text.encode(), os.geteuid(), os.getegid(), 0o644, sync)
+    # Flushed, or a power cut could leave nothing that can be read: the end of this container.
+    disk.write_file(path, text.encode(), os.geteuid(), os.getegid(), 0o644, sync=True)
 
 
 def command_text(command: str | tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from kolla_start.errors import (
     EXIT_CHANGED,
     EXIT_OK,
     Failed,
+    cause,
     refuse,
 )
 from kolla_start.plan import Plan, decide
@@ -70,8 +71,8 @@ def _decide_under_lock(config: document.Config, place: records.Home) -> tuple[Pl
             lock = disk.lock(place.lock, create=True)
         except OSError as error:
             raise Failed(
-                f"{error.filename or place.defaults}: {error.strerror}; the records need a "
-                f"writable place: where / is read-only mount a tmpfs at {records.READ_ONLY_HOME}"
+                f"{cause(error, place.defaults)}; the records need a writable place: where / "
+                f"cannot be written mount a tmpfs at {records.READ_ONLY_HOME}"
             ) from error
         plan = decide(config, records.load(place), place)
     return plan, lock

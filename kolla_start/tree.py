@@ -141,21 +141,24 @@ def mirror(source: str, dest: str, instead: dict[str, str | None]) -> Iterator[t
     Used to save an original and to give it back. `instead` names paths whose content comes from
     elsewhere (None: from nowhere), because what is there now is not original.
     """
-    status = disk.lstat(source)
-    if status is None:
-        return
-    kind = kind_of(status)
-    target = disk.read_link(source) if kind == LINK else ""
-    yield dest, Node(
-        kind, RESTORE, (), status.st_uid, status.st_gid, status.st_mode & 0o7777, source, status,
-        target, preserve=kind in {FILE, DIRECTORY}, exact=kind == DIRECTORY, safe=True,
-    )  # fmt: skip
-    if kind == DIRECTORY:
-        for name in disk.names(source):
-            inner = disk.join(source, name)
-            origin = instead.get(inner, inner)
-            if origin is not None:
-                yield from mirror(origin, disk.join(dest, name), instead)
+    todo = [(source, dest)]  # a tree may be deeper than calls can be
+    while todo:
+        source, dest = todo.pop()
+        status = disk.lstat(source)
+        if status is None:
+            continue
+        kind = kind_of(status)
+        target = disk.read_link(source) if kind == LINK else ""
+        yield dest, Node(
+            kind, RESTORE, (), status.st_uid, status.st_gid, status.st_mode & 0o7777, source,
+            status, target, preserve=kind in {FILE, DIRECTORY}, exact=kind == DIRECTORY, safe=True,
+        )  # fmt: skip
+        if kind == DIRECTORY:
+            for name in reversed(disk.names(source)):
+                inner = disk.join(source, name)
+                origin = instead.get(inner, inner)
+                if origin is not None:
+                    todo.append((origin, disk.join(dest, name)))
 
 
 def directory_mode(perm: int) -> int:

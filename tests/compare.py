@@ -53,9 +53,7 @@ class Side:
     base: State = field(default_factory=dict)
 
     def state(self) -> State:
-        return {
-            path: change for path, change in self.box.changes().items() if path not in _OWN
-        }
+        return {path: change for path, change in self.box.changes().items() if path not in _OWN}
 
 
 def ours(box: Sandbox, *argv: str, strategy: str = "COPY_ALWAYS") -> tuple[int, str]:
@@ -293,7 +291,16 @@ def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> N
         found.differences.append(
             [
                 Difference(
-                    one, step.name, path, left, right, image, previous, codes[1] == 1, dropped, logs[0]
+                    one,
+                    step.name,
+                    path,
+                    left,
+                    right,
+                    image,
+                    previous,
+                    codes[1] == 1,
+                    dropped,
+                    logs[0],
                 )
                 for path, left, right in pairs
                 if left != right
@@ -301,7 +308,8 @@ def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> N
         )
         if not step.argv:
             previous = states[1]
-        if step.answers is not None and codes[1] != step.answers:
-            found.wrong.append(
-                f"{one.name}, {step.name}: {codes[1]}, not {step.answers}\n{logs[1]}"
-            )
+        wanted = 2 if one.refused and step.answers is not None else step.answers
+        if not step.argv:
+            wanted = 1 if one.refused else wanted
+        if wanted is not None and codes[1] != wanted:
+            found.wrong.append(f"{one.name}, {step.name}: {codes[1]}, not {wanted}\n{logs[1]}")

@@ -5,13 +5,30 @@ says `CI`, that is a failure: nothing may be left out there.
 """
 
 import contextlib
+import ctypes
 import os
+import platform
 from collections.abc import Iterator
 
 import pytest
 from sandbox import Sandbox, Unusable
 
 IN_CI = os.environ.get("CI", "") not in ("", "0", "false")
+
+
+def _undo_make() -> None:
+    """GNU make's children ignore signals 32 and 33: glibc's posix_spawn(3) leaves them so.
+
+    They are glibc's own, so it takes the system call itself, rt_sigaction(2), to set them back;
+    a service that a test starts would inherit them otherwise.
+    """
+    number = 13 if platform.machine() == "x86_64" else 134
+    libc = ctypes.CDLL(None)
+    for signal in (32, 33):
+        libc.syscall(number, signal, ctypes.create_string_buffer(32), None, ctypes.c_size_t(8))
+
+
+_undo_make()
 
 _left_out: list[tuple[str, str]] = []
 

@@ -54,7 +54,10 @@ class Engine:
 
     def import_root(self, directory: Path, name: str) -> None:
         """A directory tree as an image."""
-        tar = subprocess.Popen(["tar", "-C", directory, "-c", "."], stdout=subprocess.PIPE)
+        argv = ["tar", "-C", str(directory), "-c", "."]
+        if os.geteuid() != 0:  # an engine without root knows no owner but itself
+            argv[1:1] = ["--owner=0", "--group=0"]
+        tar = subprocess.Popen(argv, stdout=subprocess.PIPE)
         done = subprocess.run(
             [*self.argv, "import", "-", name], stdin=tar.stdout, capture_output=True, check=False
         )

@@ -113,7 +113,9 @@ def _main(program: object, argv: tuple[str, ...], env: Mapping[str, str | None])
     os.environ.update({"PATH": PATH, "HOME": "/root"})
     os.environ.update({name: value for name, value in env.items() if value is not None})
     sys.argv = ["kolla_set_configs", *argv]
-    sys.stdout = sys.stderr = io.TextIOWrapper(io.FileIO(2, "w", closefd=False), line_buffering=True)
+    sys.stdout = sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), line_buffering=True
+    )
     logging.root.handlers.clear()  # the test runner's; upstream sets up its own
     try:
         exec(program, {"__name__": "__main__"})  # type: ignore[call-overload]  # noqa: S102

@@ -4,6 +4,7 @@ docs/differences.md has a line for each name here, and no other line (test_diffe
 both). A rule holds for what it describes and no more: whatever no rule explains is a bug.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from compare import RECORDS, Difference
 from sandbox import Change
 
 Rule = Callable[[Difference], bool]
+
+ANSWERS = ("exit code", "--check")
 
 RULES: dict[str, Rule] = {}
 
@@ -46,16 +49,35 @@ def _is(kind: str, change: Change | int | None) -> bool:
     return isinstance(change, Change) and change.kind == kind
 
 
+def _kinds(d: Difference) -> tuple[str, str]:
+    theirs, ours = (x.kind if isinstance(x, Change) else "" for x in (d.theirs, d.ours))
+    return theirs, ours
+
+
 def _kept(d: Difference) -> str | None:
     """Of a path where originals are kept: the path that it is the original of."""
     return d.path.removeprefix(RECORDS) if d.path.startswith(RECORDS + "/") else None
+
+
+def _merges(d: Difference, path: str) -> bool:
+    return any(entry.get("merge") and _inside(path, _dest(entry)) for entry in d.case.entries)
+
+
+def _patterns(d: Difference, path: str) -> bool:
+    return any("*" in entry["source"] and _inside(path, entry["dest"]) for entry in d.case.entries)
 
 
 # --- what is where ------------------------------------------------------------------------------
 
 
 @rule
-def records_are_root_s(d: Difference) -> bool:
+def numeric_owner(d: Difference) -> bool:
+    """An owner may be a number; upstream dies of it."""
+    return any(owner.replace(":", "").isdigit() for owner in d.case.owners())
+
+
+@rule
+def records_root_only(d: Difference) -> bool:
     """The directory of the saved originals is 0700."""
     return (
         d.path == RECORDS
@@ -68,7 +90,102 @@ def records_are_root_s(d: Difference) -> bool:
 @rule
 def refused_whole(d: Difference) -> bool:
     """A start that is refused leaves everything as it was."""
-    return d.refused and d.path != "exit code" and d.ours == d.previous.get(d.path)
+    return d.refused and d.path not in ANSWERS and d.ours == d.previous.get(d.path)
+
+
+@rule
+def configmap_machinery(d: Difference) -> bool:
+    """Names that begin with two dots inside a source directory are not copied."""
+    return "/.." in d.path and isinstance(d.theirs, Change) and d.ours is None
+
+
+@rule
+def links_not_followed(d: Difference) -> bool:
+    """Recursive permissions change the link, not what it leads to."""
+    planted = dict(d.case.links)
+    if d.path in planted:
+        return _kinds(d) == ("link", "link") and d.theirs == d.previous.get(d.path, d.theirs)
+    return d.path in planted.values() and d.ours == d.image.get(d.path)
+
+
+@rule
+def exclude_any(d: Difference) -> bool:
+    """With several `exclude` patterns a path that any of them finds is left alone."""
+    return d.ours == d.image.get(d.path) and any(
+        len(entry.get("exclude", ())) > 1
+        and _inside(d.path, entry["path"])
+        and any(re.search(pattern, d.path) for pattern in entry["exclude"])
+        for entry in d.case.document.get("permissions", [])
+    )
+
+
+@rule
+def image_link_kept(d: Difference) -> bool:
+    """The original of a link is the link, not a copy of what it leads to."""
+    kept = _kept(d)
+    original = d.image.get(d.path if kept is None else kept)
+    return original is not None and original.kind == "link" and d.ours in (original, None)
+
+
+@rule
+def merge_keeps_others(d: Difference) -> bool:
+    """Upstream empties a merged directory that it created at each start; here the rest stays."""
+    return (
+        _merges(d, d.path)
+        and d.theirs is None
+        and d.ours is not None
+        and d.path.endswith("/made-by-the-service")
+    )
+
+
+@rule
+def merge_takes_back(d: Difference) -> bool:
+    """What an earlier start merged and the source has no longer is taken out again."""
+    return (
+        _merges(d, d.path)
+        and isinstance(d.theirs, Change)
+        and d.ours is None
+        and d.path not in d.image
+        and "changed" in d.step + " changed" * (d.dropped is not None)
+    )
+
+
+@rule
+def merge_saves_replaced(d: Difference) -> bool:
+    """Of a directory that is merged into, only what is replaced is saved, not the whole."""
+    kept = _kept(d)
+    return kept is not None and _merges(d, kept) and isinstance(d.theirs, Change) and d.ours is None
+
+
+@rule
+def pattern_remembered(d: Difference) -> bool:
+    """What a pattern copied is saved, removed and given back like anything else."""
+    kept = _kept(d)
+    if d.path in ANSWERS:
+        return d.path == "--check" and (d.theirs, d.ours) == (0, 1) and _pattern(d.dropped)
+    if kept is not None:
+        return _patterns(d, kept) and d.theirs is None and d.ours == d.image.get(kept)
+    return _pattern(d.dropped) and _patterns(d, d.path) and d.ours == d.image.get(d.path)
+
+
+@rule
+def original_in_original(d: Difference) -> bool:
+    """An original inside another destination's original is saved for itself."""
+    return d.path.startswith(f"{RECORDS}/root") and d.theirs is None
+
+
+@rule
+def original_given_back(d: Difference) -> bool:
+    """A saved original that was given back is no longer kept, nor held against the document."""
+    if d.path == "--check":
+        return (d.theirs, d.ours) == (1, 0) and bool(d.dropped) and "StateMismatch" in d.log
+    kept = _kept(d)
+    return (
+        kept is not None
+        and _inside(kept, _dropped_dest(d))
+        and isinstance(d.theirs, Change)
+        and d.ours is None
+    )
 
 
 @rule
@@ -76,16 +193,9 @@ def original_saved_once(d: Difference) -> bool:
     """The third start does not overwrite a saved original; so the original is what comes back."""
     kept = _kept(d)
     path = d.path if kept is None else kept
-    if kept is None and not _inside(path, _dropped_dest(d)):
+    if "first" in d.step or (kept is None and not _inside(path, _dropped_dest(d))):
         return False
-    known = any(_inside(path, place) for place in d.image)
-    return known and d.ours == d.image.get(path) and "first" not in d.step
-
-
-@rule
-def originals_of_patterns(d: Difference) -> bool:
-    """What a pattern copied is remembered like anything else."""
-    raise NotImplementedError
+    return any(_inside(path, place) for place in d.image) and d.ours == d.image.get(path)
 
 
 @rule
@@ -103,19 +213,61 @@ def parents_go(d: Difference) -> bool:
 
 
 @rule
+def refusal_is_1(d: Difference) -> bool:
+    """A wrong document is exit code 1 and a message; 2 is a bug of the program."""
+    return d.path == "exit code" and (d.theirs, d.ours) == (2, 1)
+
+
+@rule
+def once_reads_nothing(d: Difference) -> bool:
+    """After COPY_ONCE has succeeded, the document is not read: it may be broken, or gone."""
+    return d.path == "exit code" and (d.theirs, d.ours) == (1, 0) and "COPY_ONCE" in d.step
+
+
+@rule
 def check_cannot_tell(d: Difference) -> bool:
     """A check that cannot tell says 2."""
     return d.path == "--check" and (d.theirs, d.ours) == (1, 2)
 
 
-@rule
-def check_directory_modes(d: Difference) -> bool:
-    """Directories inside a copied one have x where they have r, and that is no change."""
+def _false_alarm(d: Difference, said: str) -> bool:
     return (
-        d.path == "--check"
-        and (d.theirs, d.ours) == (1, 0)
-        and "Dest dir does not have expected perm" in d.log
+        d.path == "--check" and (d.theirs, d.ours) == (1, 0) and re.search(said, d.log) is not None
     )
 
 
-del RULES["originals-of-patterns"]
+@rule
+def check_preserved(d: Difference) -> bool:
+    """A copy with preserve_properties is unchanged if it is as the source."""
+    return _false_alarm(d, "expected perm: None")
+
+
+@rule
+def check_mode_number(d: Difference) -> bool:
+    """600, 0600 and 0o600 are the same mode."""
+    return _false_alarm(d, "file does not have expected perm: (...|0o.*), actual")
+
+
+@rule
+def check_directory_mode(d: Difference) -> bool:
+    """A directory has x where its perm has r, and that is no change."""
+    return _false_alarm(d, "dir does not have expected perm")
+
+
+@rule
+def check_final_state(d: Difference) -> bool:
+    """What a later entry overrides is compared with the later entry."""
+    return _false_alarm(d, "bad state") and _overridden(d)
+
+
+def _overridden(d: Difference) -> bool:
+    dests = [_dest(entry) for entry in d.case.entries]
+    later = [
+        *dests,
+        *(entry["path"] for entry in d.case.document.get("permissions", [])),
+    ]
+    return any(
+        _inside(place, dest) or _inside(dest, place)
+        for number, dest in enumerate(dests)
+        for place in later[number + 1 :]
+    )

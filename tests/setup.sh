@@ -5,7 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 purpose=$1
 
-# Of a package, a file that shows it is there: no dpkg on this machine, no complaint.
 needed=(python3-venv)
 if [[ ${purpose} == test ]]; then
     needed+=(acl attr ca-certificates debootstrap dumb-init memcached podman runc strace sudo)
@@ -17,7 +16,9 @@ for package in "${needed[@]}"; do
     fi
 done
 if (( ${#missing[@]} )); then
-    if (( EUID != 0 )); then
+    if ! command -v apt-get > /dev/null; then
+        echo "setup: no apt-get here, so it is for you to install: ${missing[*]}" >&2
+    elif (( EUID != 0 )); then
         echo "setup: not root, so not installed: ${missing[*]}" >&2
     else
         echo "setup: apt-get install ${missing[*]}"

@@ -110,6 +110,9 @@ class Case:
     document: dict[str, Any]
     sources: tuple[str, ...]
     full: bool  # everything enabled: optional sources and the service's own trees exist
+    files: tuple[str, ...] = ()  # what else is there
+    links: tuple[tuple[str, str], ...] = ()  # (path, target)
+    refused: bool = False
 
     @property
     def entries(self) -> list[dict[str, Any]]:
@@ -142,7 +145,7 @@ def _sources(document: dict[str, Any], full: bool) -> Iterator[str]:
 def render() -> tuple[list[Case], list[str]]:
     """Every template in both variants, and what does not render to a document, with the reason."""
     cases, unusable = [], []
-    for path in sorted((peer.ansible() / "roles").glob("*/templates/**/*.json.j2")):
+    for path in sorted((peer.ansible() / "roles").rglob("*.json.j2")):
         for on in (True, False):
             name = f"{path.name.removesuffix('.json.j2')} {'on' if on else 'off'}"
             try:
@@ -158,6 +161,164 @@ def render() -> tuple[list[Case], list[str]]:
     return cases, unusable
 
 
+NOBODY_S_NAME = "no-such-user"
+
+
+def by_hand() -> list[Case]:
+    """What no template has: the faults of upstream that are known, and odd corners."""
+
+    def entry(source: str, dest: str, **keys: object) -> dict[str, object]:
+        plain: dict[str, object] = {"owner": "nova", "perm": "0600"}
+        if keys.get("preserve_properties"):
+            plain = {}
+        return {"source": f"{CONFIG_FILES}/{source}", "dest": dest, **plain, **keys}
+
+    def made(name: str, *entries: dict[str, object], **sections: object) -> dict[str, object]:
+        return {"command": f"/bin/true {name}", "config_files": list(entries), **sections}
+
+    plain = entry("nova.conf", "/etc/nova/nova.conf")
+    tree = ("tree/a.conf", "tree/sub/b.conf")
+    several: list[tuple[str, dict[str, object], dict[str, Any]]] = [
+        ("command only", {"command": "/bin/true"}, {}),
+        ("three digits", made("t", entry("a.conf", "/etc/nova/a.conf", perm="600"), plain), {}),
+        ("0o in front", made("o", entry("a.conf", "/etc/nova/a.conf", perm="0o600"), plain), {}),
+        ("directory 0644", made("d", entry("logos", "/etc/nova/logos", perm="0644"), plain), {}),
+        (
+            "preserved",
+            made(
+                "p",
+                entry("logos", "/etc/nova/logos", preserve_properties=True),
+                entry("a.conf", "/etc/nova/a.conf", preserve_properties=True),
+            ),
+            {},
+        ),
+        (
+            "dest twice",
+            made(
+                "w",
+                plain,
+                entry("a.conf", "/etc/nova/a.conf", optional=True),
+                entry("b.conf", "/etc/nova/a.conf", optional=True, perm="0640"),
+            ),
+            {},
+        ),
+        (
+            "dest in dest",
+            made(
+                "i",
+                entry("logos", "/etc/nova/logos"),
+                entry("b.conf", "/etc/nova/logos/b.conf", perm="0640", owner="root"),
+            ),
+            {},
+        ),
+        (
+            "merge into the root",
+            made("m", entry("src/*", "/", merge=True, preserve_properties=True), plain),
+            {"files": ("src/opt/new/a.conf", "src/etc/nova/merged.conf")},
+        ),
+        (
+            "two exclude patterns",
+            made(
+                "e",
+                plain,
+                permissions=[
+                    {
+                        "path": "/var/lib/nova",
+                        "owner": "nova:nova",
+                        "recurse": True,
+                        "exclude": ["/instances", "/mnt"],
+                    }
+                ],
+            ),
+            {"files": ("/var/lib/nova/instances/disk", "/var/lib/nova/mnt/x", "/var/lib/nova/y")},
+        ),
+        (
+            "planted link",
+            made(
+                "l",
+                plain,
+                permissions=[{"path": "/var/log/kolla/nova", "owner": "nova", "recurse": True}],
+            ),
+            {
+                "files": ("/etc/victim",),
+                "links": (("/var/log/kolla/nova/planted.log", "/etc/victim"),),
+            },
+        ),
+        (
+            "unknown user",
+            made("u", plain, entry("b.conf", "/etc/nova/b.conf", owner=NOBODY_S_NAME)),
+            {"refused": True},
+        ),
+        (
+            "bad perm",
+            made("b", plain, entry("b.conf", "/etc/nova/b.conf", perm="rw-r--r--")),
+            {"refused": True},
+        ),
+        (
+            "unknown key",
+            made("k", plain, entry("b.conf", "/etc/nova/b.conf", ownr="nova")),
+            {"refused": True},
+        ),
+        (
+            "a FIFO's place",
+            made("f", plain, entry("b.conf", "/etc")),
+            {"refused": True},
+        ),
+        (
+            "numeric owner",
+            made("n", entry("a.conf", "/etc/nova/a.conf", owner="4711:4712"), plain),
+            {},
+        ),
+        (
+            "directories and files",
+            made(
+                "df",
+                plain,
+                directories=[{"path": "/var/lib/nova/a/b", "owner": "nova", "perm": "0750"}],
+                files=[{"path": "/var/lib/nova/a/b/c", "owner": "nova:", "perm": "0640"}],
+                permissions=[{"path": "/var/lib/nova/missing", "owner": "nova", "unknown": 1}],
+            ),
+            {},
+        ),
+        (
+            "ConfigMap",
+            made("c", entry("map/", "/etc/nova/map"), plain),
+            {
+                "files": ("map/..1/a.conf",),
+                "links": (
+                    (f"{CONFIG_FILES}/map/..data", "..1"),
+                    (f"{CONFIG_FILES}/map/linked.conf", "..data/a.conf"),
+                ),
+            },
+        ),
+        (
+            "the image's link",
+            made("il", entry("a.conf", "/etc/nova/a.conf"), plain),
+            {
+                "files": ("/usr/share/nova/a.conf",),
+                "links": (("/etc/nova/a.conf", "/usr/share/nova/a.conf"),),
+            },
+        ),
+        (
+            "links in a tree",
+            made("lt", entry("tree/", "/etc/nova/tree"), plain),
+            {"files": tree, "links": ((f"{CONFIG_FILES}/tree/link", "sub"),)},
+        ),
+        ("doubled slashes", made("s", entry("/a.conf", "/etc//nova//a.conf"), plain), {}),
+    ]
+    cases = []
+    for name, document, more in several:
+        files = tuple(
+            path if path.startswith("/") else f"{CONFIG_FILES}/{path}"
+            for path in more.pop("files", ())
+        )
+        sources = tuple(
+            source for source in _sources(document, True) if not source.endswith("src/two")
+        )
+        cases.append(Case(name, document, sources, True, files, **more))
+    return cases
+
+
 # --- in a sandbox -------------------------------------------------------------------------------
 
 
@@ -166,7 +327,7 @@ def add_owners(box: Sandbox, cases: list[Case]) -> None:
     names = {owner for one in cases for owner in one.owners()}
     groups = {owner.partition(":")[2] for owner in names} - {""}
     for user in sorted(owner.partition(":")[0] for owner in names):
-        if not user.isdigit() and user != "root":
+        if not user.isdigit() and user not in ("root", NOBODY_S_NAME):
             box.adduser(user)
     known = {line.partition(":")[0] for line in box.read("/etc/group").splitlines()}
     taken = {int(line.split(":")[2]) for line in box.read("/etc/group").splitlines()}
@@ -186,6 +347,10 @@ def furnish(box: Sandbox, one: Case) -> None:
             box.write(f"{source}sub/b.conf", f"{source}: b\n")
         else:
             box.write(source, f"{source}: first\n", mode=0o640)
+    for path in one.files:
+        box.write(path, f"{path}\n", mode=0o640)
+    for path, target in one.links:
+        box.symlink(target, path)
     if one.full:
         for path in own_trees(one):
             box.write(f"{path}/old/service.log", "a line\n", mode=0o600)
