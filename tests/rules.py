@@ -29,7 +29,7 @@ def explain(difference: Difference) -> str | None:
 
 
 def _dest(entry: dict[str, Any]) -> str:
-    dest: str = entry["dest"]
+    dest = re.sub("//+", "/", entry["dest"])
     return dest + entry["source"].rpartition("/")[2] if dest.endswith("/") else dest
 
 
@@ -104,7 +104,7 @@ def links_not_followed(d: Difference) -> bool:
     """Recursive permissions change the link, not what it leads to."""
     planted = dict(d.case.links)
     if d.path in planted:
-        return _kinds(d) == ("link", "link") and d.theirs == d.previous.get(d.path, d.theirs)
+        return _kinds(d) == ("link", "link") and d.theirs == d.image[d.path]
     return d.path in planted.values() and d.ours == d.image.get(d.path)
 
 

@@ -4,6 +4,7 @@ Each test runs the room's own functions in an interpreter as the commands have i
 site) and reads the result from /proc of the process that exec made.
 """
 
+import atexit
 import json
 import os
 import pwd
@@ -11,13 +12,25 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from sandbox import Sandbox
 
-TREE = Path(__file__).resolve().parent.parent
+
+def _copy_for_everyone() -> Path:
+    """The package where every user can read it: a clone may lie in a home that is private."""
+    top = Path(tempfile.mkdtemp(prefix="kolla_start-", dir="/var/tmp"))
+    top.chmod(0o755)
+    atexit.register(shutil.rmtree, top, ignore_errors=True)
+    package = Path(__file__).resolve().parent.parent / "kolla_start"
+    shutil.copytree(package, top / "kolla_start", ignore=shutil.ignore_patterns("__pycache__"))
+    return top
+
+
+TREE = _copy_for_everyone()
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OPTIONS = "-IBSXutf8"
 
