@@ -465,11 +465,17 @@ def make_special(path: str, like: os.stat_result) -> None:
 def make_directory(path: str, uid: int, gid: int, mode: int) -> None:
     """Make a directory in place of anything else at the path; its parent is there."""
     parent, name = split(path)
+    # At once as it should be wherever the kernel can do that: a kill must not leave a parent
+    # that the service cannot pass.
+    first = mode if (uid, gid) == (os.geteuid(), os.getegid()) else 0o700
+    umask = os.umask(0)
     try:
-        os.mkdir(name, 0o700, dir_fd=directory(parent).fd)
+        os.mkdir(name, first, dir_fd=directory(parent).fd)
     except FileExistsError:
         remove(path)
-        os.mkdir(name, 0o700, dir_fd=directory(parent).fd)
+        os.mkdir(name, first, dir_fd=directory(parent).fd)
+    finally:
+        os.umask(umask)
     set_owner(path, uid, gid, mode)
 
 

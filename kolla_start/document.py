@@ -205,7 +205,8 @@ def parse_json(text: str) -> "Any":
     start = len(text) - len(text.lstrip(_BLANKS))
     try:
         value, end = make_scanner(_Grammar)(text, start)  # type: ignore[arg-type]
-    except StopIteration:
+    except (StopIteration, SystemError):
+        # SystemError: CPython 3.11.2's scanner finds its exception only where json is imported.
         raise ValueError("no JSON") from None
     except RecursionError:
         raise ValueError("nested too deep") from None

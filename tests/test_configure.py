@@ -356,3 +356,77 @@ def test_a_planted_link_is_not_followed(sandbox: Sandbox) -> None:
     log = apply(sandbox, document(entry("a", "/var/log/kolla/nova/dir/planted")), code=1)
     assert "symbolic link" in log
     assert not sandbox.exists("/etc/planted")
+
+
+ENTRY = '{"source": "/var/lib/kolla/config_files/a", "dest": "/etc/a", "owner": "root", %s}'
+BAD: dict[str, tuple[str | bytes | None, str]] = {
+    "no document": (None, "config.json: does not exist; mount"),
+    "empty": ("", "config.json: is empty"),
+    "not JSON": ('{"command": "x",}', "config.json:1:17: "),
+    "not UTF-8": (b'{"command":\n "\xff"}', "config.json:2:3: byte 0xff is not UTF-8"),
+    "an array": ("[]", "config.json:1:1: "),
+    "a null": ('{"command": null}', "config.json:1:13: command: is null"),
+    "null for a list": ('{"command": "x", "config_files": null}', "config.json:1:34: config_files: is null"),
+    "a wrong type": ('{"command": 1, "files": {}}', "config.json:1:25: files: is an object"),
+    "a duplicate key": ('{"command": "x",\n "command": "y"}', "config.json:2:2: command: "),
+    "no command": ('{"config_files": []}', "config.json:1:1: command: is missing"),
+    "a misspelt key": (
+        '{"command": "x", "config_files": [' + ENTRY % '"perms": "0600"' + "]}",
+        "config_files[0].perms: unknown key; did you mean perm",
+    ),
+    "an integer perm": (
+        '{"command": "x", "config_files": [' + ENTRY % '"perm": 600' + "]}",
+        'config_files[0].perm: is a number; put it in quotes: "0600"',
+    ),
+    "a relative path": (
+        '{"command": "x", "directories": [{"path": "a", "owner": "root", "perm": "0700"}]}',
+        "config.json:1:43: directories[0].path: 'a' is not absolute",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("command", ["kolla_set_configs", "kolla_start"])
+def test_bad_document_changes_nothing(sandbox: Sandbox, name: str, command: str) -> None:
+    content, message = BAD[name]
+    sandbox.source("a", "a")
+    if content is not None:
+        sandbox.document(content)
+    sandbox.mark()
+    done = sandbox.run([command], env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 1
+    assert sandbox.changes() == {}
+
+
+def test_every_fault_is_said_at_once(sandbox: Sandbox) -> None:
+    sandbox.document(
+        '{"command": 1,\n "config_files": [{"source": "x", "perm": 600, "colour": 1},\n'
+        '{"source": "/x", "dest": "/etc", "owner": "root", "perm": "0600"}],\n "files": 3}'
+    )
+    done = sandbox.set_configs()
+    for place in (
+        "2:30: config_files[0].source",
+        "config_files[0].perm",
+        "config_files[0].colour",
+        "config_files[0].dest",
+        "3:26: config_files[1].dest",
+        "4:11: files",
+        "1:13: command",
+    ):
+        assert place in done.stderr  # fmt: skip
+
+
+def test_unknown_keys_elsewhere_are_a_warning(sandbox: Sandbox) -> None:
+    sandbox.write("/etc/a", "a")
+    log = apply(
+        sandbox,
+        document(
+            permisions=[],
+            permissions=[{"path": "/etc/a", "owner": "daemon", "colour": "red", "_why": "?"}],
+        ),
+    )
+    assert "WARNING" in log and "permisions" in log and "permissions[0].colour" in log
+    assert "_why" not in log
+    assert sandbox.stat("/etc/a").st_uid == 1
