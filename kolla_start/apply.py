@@ -199,14 +199,17 @@ def _mend_trees(plan: Plan) -> int:
 
 
 def settle(plan: Plan, place: Home) -> None:
-    """Bring all that a start relies on to the storage: COPY_ONCE never looks at it again.
+    """Say that COPY_ONCE has succeeded, once all that a start relies on is in the storage.
 
-    Raises Failed with the path and the cause.
+    No later start looks at it again. Raises Failed with the path and the cause.
     """
     try:
         for path in (*plan.files, place.run_command, place.options):
             if disk.lstat(path) is not None:
                 disk.sync_file(path)
                 disk.sync_directory(disk.split(path)[0])
+        disk.make_marker(place.configured)
     except OSError as error:
-        raise Failed(cause(error, place.defaults)) from error
+        raise Failed(cause(error, place.configured)) from error
+    except disk.Unsafe as error:
+        raise Failed(str(error)) from error

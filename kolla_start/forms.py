@@ -211,7 +211,7 @@ def placement(dest: str, source: str, merge: bool | None) -> str | None:
         return problem
     if not merge and source.startswith(place + "/"):
         return f"would replace {place}, which holds the source; name another path"
-    if place.startswith(source + "/"):
+    if source == "/" or place.startswith(source + "/"):
         return f"{place} lies inside the source; name a path outside"
     return None
 

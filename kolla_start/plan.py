@@ -130,9 +130,15 @@ def decide(config: Config, before: Records, place: Home) -> Plan:
     Raises Refused with every fault of sources, owners and destinations at once.
     """
     planner = _Planner(config, before, place)
-    plan = planner.whole()
-    if planner.entangled():
-        plan.first = _Planner(config, before, place).restores_only()
+    try:
+        plan = planner.whole()
+        if planner.entangled():
+            plan.first = _Planner(config, before, place).restores_only()
+    except disk.Unsafe as error:
+        # A service that runs beside us changed what was found to be safe a moment ago.
+        raise Refused([Fault((), str(error))], config.path) from None
+    except OSError as error:
+        raise Refused([Fault((), cause(error, place.defaults))], config.path) from None
     return plan
 
 
@@ -700,7 +706,10 @@ class _Planner:
                 kept = self._before.originals[place]
                 path = kept + path[len(place) :] if kept else ""
                 break
-        return path if path and disk.lstat(path) is not None else None
+        try:
+            return path if path and disk.lstat(path) is not None else None
+        except disk.Unsafe:
+            return None  # behind a link that is part of the kept original
 
 
 class _Copy:

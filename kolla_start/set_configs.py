@@ -7,7 +7,7 @@ import os
 import sys
 
 from kolla_start import disk, document, log, records
-from kolla_start.apply import apply
+from kolla_start.apply import apply, settle
 from kolla_start.entry import run
 from kolla_start.errors import (
     EXIT_BUG,
@@ -56,7 +56,7 @@ def configure(strategy: str | None) -> records.Launch:
         log.info("all files are as they should be")
     apply(plan, place)
     if once:
-        disk.write_file(place.configured, b"", os.geteuid(), os.getegid(), 0o600)
+        settle(plan, place)
     _unlock(lock)
     return plan.launch
 
