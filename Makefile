@@ -1,4 +1,5 @@
 # make demo: the main job, on this machine.   make test: everything that can be checked, checked.
+# make torture, make bench: the long ones.
 # Both install what they need (apt-get as root, pip into .venv) and say so.
 
 PYTHON ?= /usr/bin/python3
@@ -6,7 +7,7 @@ BIN := .venv/bin
 export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup lint types generated pytest clean
+.PHONY: demo test setup lint types generated pytest torture bench clean
 
 demo:
 	@PYTHON=$(PYTHON) tests/setup.sh demo
@@ -23,7 +24,7 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy --strict tests/*.py examples/*.py
+	MYPYPATH=tests $(BIN)/mypy --strict tests/*.py examples/*.py benchmarks/*.py
 
 # acceptor.py and schemas/ are what the models say today.
 generated: setup
@@ -31,6 +32,15 @@ generated: setup
 
 pytest: setup
 	$(BIN)/python -m pytest
+
+# The long part of the tests: hours at TORTURE=1, minutes at TORTURE=0.02 (what CI runs).
+torture: setup
+	$(BIN)/pip install -q -e '.[torture]'
+	$(BIN)/python tests/torture.py --scale $(or $(TORTURE),1)
+
+# How long it takes, beside upstream, chown, cp and rsync.
+bench: setup
+	$(BIN)/python benchmarks/bench.py --markdown
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

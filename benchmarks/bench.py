@@ -85,7 +85,9 @@ class Bench:
             for name, script in zip(NAMES, scripts, strict=True)
         }
         box.adduser("nova", 42436, groups=["kolla"])
-        box.write("/etc/shadow", box.read("/etc/shadow") + "nova:*:19000:0:99999:7:::\n", mode=0o640)
+        box.write(
+            "/etc/shadow", box.read("/etc/shadow") + "nova:*:19000:0:99999:7:::\n", mode=0o640
+        )
         self._upstream_python()
         rules = (peer.base() / "sudoers").read_bytes()
         box.write("/etc/sudoers", rules, mode=0o440)
@@ -366,7 +368,12 @@ def s8(bench: Bench, repeats: Repeats) -> Iterator[Line]:
     bench.grow(f"{CONFIG_FILES}/tree", 100, 100, FILE_BYTES)
     ours, upstream = _pair(bench, SET_CONFIGS, user="root")
     rsync = Contender("rsync -a", ["/usr/bin/rsync", "-a", f"{CONFIG_FILES}/tree/", f"{COPY}/"])
-    rsync.before = lambda: (bench.fresh(), bench.run(rsync.argv), None)[-1]
+
+    def copied() -> None:
+        bench.fresh()
+        bench.run(rsync.argv)
+
+    rsync.before = copied
     in_turn(bench, (ours, upstream, rsync), repeats[1])
     what = "restart with the same, unchanged"
     yield from lines("S8", what, ours, ((upstream, 0.05), (rsync, 1.0)))

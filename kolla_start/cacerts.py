@@ -220,6 +220,8 @@ def _install(layout: Layout, copied: bool) -> bool:
         work = _compare(copied)  # again: the other run may have done it
         if not work:
             return False
+        for place in (layout.anchors, disk.split(pending)[0]):
+            disk.remove_temporaries(place)  # what a killed run left half written
         disk.write_file(pending, b"", 0, 0, 0o644, sync=True)
         for path in work.gone:
             disk.remove(path)

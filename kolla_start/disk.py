@@ -18,7 +18,9 @@ import errno
 import os
 import stat
 import time
-from _collections_abc import Callable, Iterator  # collections.abc would import collections
+
+# Not collections.abc: it would import collections.
+from _collections_abc import Callable, Iterable, Iterator
 
 from kolla_start import log
 
@@ -34,6 +36,9 @@ _MAX_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 _CACHED_DIRECTORIES = 16  # descriptors; a start must work with RLIMIT_NOFILE 64
 _OPEN_LEVELS = 16  # of a tree walk; deeper ones are found again through ".."
 _PROGRESS_SECONDS = 5.0
+_SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
+_SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
+_CREW = 32  # threads that ask slow storage
 
 # Every temporary file begins so: a start that follows a kill removes what is left of them.
 TEMPORARY = ".kolla_start."
@@ -761,30 +766,37 @@ Rule = Wanted | Callable[[str], Wanted | None]
 class Drift:
     """An entry whose owner or mode is not as wanted. Good until the walk that found it goes on."""
 
-    __slots__ = ("_at", "_name", "_safe", "path", "status", "wanted")
+    __slots__ = ("_at", "_name", "_parent", "_safe", "status", "wanted")
 
     def __init__(
         self,
         at: int,
         name: str,
-        path: str,
+        parent: str,
         status: os.stat_result,
         wanted: Wanted,
         safe: bool,
     ) -> None:
         self._at = at
         self._name = name
+        self._parent = parent
         self._safe = safe
-        self.path = path
         self.status = status
         self.wanted = wanted
+
+    @property
+    def path(self) -> str:
+        return "/" if self._name == "." else join(self._parent, self._name)
 
     def mend(self) -> None:
         """Set owner and mode. Raises OSError or Unsafe."""
         uid, gid, file_mode, directory_mode = self.wanted
-        is_directory = stat.S_ISDIR(self.status.st_mode)
+        kind = self.status.st_mode
+        is_directory = stat.S_ISDIR(kind)
         mode = directory_mode if is_directory else file_mode
-        if mode is None and (self.status.st_nlink == 1 or is_directory) and _links_protected():
+        # chown(2) clears set-id bits and leaves all others: a right mode without them stays right.
+        owner_only = mode is None or (kind & 0o7777 == mode and not mode & 0o6000)
+        if owner_only and (self.status.st_nlink == 1 or is_directory) and _links_protected():
             os.chown(self._name, uid, gid, dir_fd=self._at, follow_symlinks=False)
         else:
             _set_owner_at(self._at, self._name, self.path, uid, gid, mode, self._safe)
@@ -810,13 +822,13 @@ def tree_drift(
     own = rule("")
     wanted = own if isinstance(own, tuple) else own(top)
     if wanted is not None and _differs(status, wanted):
-        yield Drift(at.fd, name or ".", top, status, wanted, _trusted(at.uid))
+        yield Drift(at.fd, name or ".", parent, status, wanted, _trusted(at.uid))
     if not recurse or not stat.S_ISDIR(status.st_mode):
         return
     levels: list[_Level] = []
+    progress = _Progress(top)
     try:
         levels.append(_Level(os.open(name or ".", _LIST, dir_fd=directory(parent).fd), top))
-        progress = _Progress(top)
         yield from _scan(levels[-1], rule, failed, progress)
         while levels:
             level = levels[-1]
@@ -844,6 +856,7 @@ def tree_drift(
     except OSError as error:
         failed(top, error)
     finally:
+        progress.end()
         for level in levels:
             level.close()
 
@@ -877,20 +890,100 @@ class _Level:
 
 
 class _Progress:
-    """Says every few seconds how far a long walk is: silence looks like a hang."""
+    """What a walk knows of itself: how far it is, and whether its storage makes it wait."""
 
-    __slots__ = ("_next", "_top", "count")
+    __slots__ = ("_crew", "_next", "_top", "count")
 
     def __init__(self, top: str) -> None:
         self._top = top
         self._next = time.monotonic() + _PROGRESS_SECONDS
+        self._crew: _Crew | None = None
         self.count = 0
 
-    def tick(self) -> None:
+    def tick(self, count: int) -> None:
+        """Say every few seconds how far a long walk is: silence looks like a hang."""
         now = time.monotonic()
         if now >= self._next:
             self._next = now + _PROGRESS_SECONDS
-            log.info(f"{self._top}: {self.count} entries looked at so far")
+            log.info(f"{self._top}: {count} entries looked at so far")
+
+    def ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterable["os.DirEntry[str]"]:
+        """The entries; those of slow storage with their status asked for already, many at once."""
+        from itertools import chain
+
+        if self._crew is not None:
+            return self._crew.ahead(entries)
+        first = []
+        for entry in entries:
+            first.append(entry)
+            start = time.monotonic()
+            _ask((entry,))
+            # One quick answer is enough: only slow storage is slow each time.
+            if time.monotonic() - start < _SLOW_SECONDS:
+                return chain(first, entries)
+            if len(first) == _SAMPLE:
+                self._crew = _Crew()
+                return chain(first, self._crew.ahead(entries))
+        return first
+
+    def end(self) -> None:
+        if self._crew is not None:
+            self._crew.dismiss()
+
+
+class _Crew:
+    """Threads that wait for slow storage (a network's) in the walk's place, all at the same time.
+
+    They only ask for the status of entries, which os.DirEntry keeps; the walk itself is the same.
+    """
+
+    def __init__(self) -> None:
+        import _thread
+        from _queue import SimpleQueue
+
+        self._jobs: SimpleQueue[list[os.DirEntry[str]] | None] = SimpleQueue()
+        self._done: SimpleQueue[None] = SimpleQueue()
+        self._count = 0
+        try:
+            while self._count < _CREW:
+                _thread.start_new_thread(self._work, ())
+                self._count += 1
+        except RuntimeError:
+            pass  # A limit of processes: as many as there may be, or none.
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            _ask(job)
+            self._done.put(None)
+
+    def ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterator["os.DirEntry[str]"]:
+        from itertools import islice
+
+        # So many at a time: a walk's memory does not grow with the directory.
+        while batch := list(islice(entries, _CREW * 16)):
+            jobs = [batch[number :: self._count] for number in range(self._count)]
+            for job in jobs:
+                self._jobs.put(job)
+            for _ in jobs:
+                self._done.get()
+            yield from batch
+
+    def dismiss(self) -> None:
+        """End the threads: what follows a walk changes who this process is."""
+        import _thread
+
+        for _ in range(self._count):
+            self._jobs.put(None)
+        while _thread._count():
+            time.sleep(0.0001)
+
+
+def _ask(entries: Iterable["os.DirEntry[str]"]) -> None:
+    for entry in entries:
+        try:
+            entry.stat(follow_symlinks=False)
+        except OSError:
+            pass  # The walk asks again, and says so.
 
 
 def _scan(
@@ -899,14 +992,19 @@ def _scan(
     failed: Callable[[str, Exception], None],
     progress: _Progress,
 ) -> Iterator[Drift]:
+    """Look at the entries of one directory: this loop is what a walk of millions consists of."""
     answer = rule(level.path)
     constant = answer if isinstance(answer, tuple) else None
-    safe = _trusted(os.fstat(level.fd).st_uid)
+    uid, gid = (-1, -1) if constant is None else constant[:2]
+    # The kinds and modes (st_mode) of entries, no directories, that were found right here.
+    right: set[int] = set()
+    safe = None
+    count = progress.count
     with os.scandir(level.fd) as entries:
-        for entry in entries:
-            progress.count += 1
-            if not progress.count & 0xFFF:
-                progress.tick()
+        for entry in progress.ahead(entries):
+            count += 1
+            if not count & 0xFFF:
+                progress.tick(count)
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
@@ -914,7 +1012,11 @@ def _scan(
             except OSError as error:
                 failed(join(level.path, entry.name), error)
                 continue
-            if stat.S_ISDIR(status.st_mode):
+            kind = status[0]
+            if kind in right and status[4] == uid and status[5] == gid:
+                continue
+            is_directory = stat.S_ISDIR(kind)
+            if is_directory:
                 level.inner.append(entry.name)
             if constant is not None:
                 wanted: Wanted | None = constant
@@ -922,8 +1024,12 @@ def _scan(
                 assert callable(answer)
                 wanted = answer(join(level.path, entry.name))
             if wanted is not None and _differs(status, wanted):
-                path = join(level.path, entry.name)
-                yield Drift(level.fd, entry.name, path, status, wanted, safe)
+                if safe is None:
+                    safe = _trusted(os.fstat(level.fd).st_uid)
+                yield Drift(level.fd, entry.name, level.path, status, wanted, safe)
+            elif constant is not None and not is_directory:
+                right.add(kind)
+    progress.count = count
 
 
 def _differs(status: os.stat_result, wanted: Wanted) -> bool:

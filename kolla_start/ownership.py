@@ -1,18 +1,24 @@
 """`permissions`: owners and modes of paths and whole trees, one answer for each path.
 
-On the container-start path: `re` is imported only for `exclude`. Several entries may speak of the
-same path: the last one decides, so that no start writes anything twice or undoes its own work.
+On the container-start path: `re` is imported only for an `exclude` that needs it. Several entries
+may speak of the same path: the last one decides, so that no start writes anything twice or undoes
+its own work.
 """
 
 from _collections_abc import Callable, Iterator
 
-from kolla_start import disk
+from kolla_start import disk, forms
 from kolla_start.tree import ABSENT, DIRECTORY, PARENT, Tree, ancestors, directory_mode
 
 
 def compiled(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
+    """Whether any of the patterns is found in a path; None where there are none."""
     if not patterns:
         return None
+    if all(forms.literal(pattern) for pattern in patterns):
+        starts = tuple(pattern[1:] for pattern in patterns if pattern[0] == "^")
+        parts = [pattern for pattern in patterns if pattern[0] != "^"]
+        return lambda path: path.startswith(starts) or any(part in path for part in parts)
     import re
 
     compiled = [re.compile(pattern) for pattern in patterns]

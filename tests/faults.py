@@ -248,6 +248,9 @@ def attempt(fault: Fault, normal: Reference) -> str | None:
             there = now[path]
             if there is not None and there.kind == "directory" and not started:
                 continue  # the image's, on its way back before something else takes its place
+            was = normal.before[path]
+            if there is None and was is not None and was.kind == "directory" and not started:
+                continue  # rename(2) puts no file in place of a directory: empty, rmdir, rename
             new = there == wanted
             loose = wanted.kind == "file" and _only_permissions(case, path)
             if not new and there != normal.before[path] and not loose:

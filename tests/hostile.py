@@ -98,7 +98,7 @@ def run_upstream(box: Sandbox, timeout: float = 60) -> subprocess.CompletedProce
 
 # --- situations ---------------------------------------------------------------------------------
 
-Plant = Callable[[Sandbox], None]
+Plant = Callable[[Sandbox], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Situation:
     code: int = 0
     ctime: bool = True
     message: str = ""
-    after: Callable[[Sandbox], None] | None = None
+    after: Callable[[Sandbox], object] | None = None
     earlier: dict[str, Any] | None = None
     heavy: bool = False
     furnished: Plant = field(default=furnish)
@@ -200,11 +200,11 @@ def file(path: str, text: str = "x", by: str | tuple[int, int] = SERVICE) -> Pla
 
 
 def inside(script: str) -> Plant:
-    return lambda box: [box.run(["bash", "-ec", script], check=True), None][1]
+    return lambda box: box.run(["bash", "-ec", script], check=True)
 
 
 def source(name: str) -> Plant:
-    return lambda box: [box.source(name, "from the operator"), None][1]
+    return lambda box: box.source(name, "from the operator")
 
 
 def bind(what: str, place: str) -> Plant:
@@ -403,7 +403,7 @@ SITUATIONS: dict[str, Situation] = {
         copy(f"{HOME}/tree", "tree"), after=names(f"{HOME}/tree", ["secret"])),
     "directory replaced, a mount inside": Situation(
         both(source("tree/secret"), bind("/srv/outside", f"{HOME}/tree/mount")),
-        copy(f"{HOME}/tree", "tree"), 1, message="mounted inside"),
+        copy(f"{HOME}/tree", "tree"), 1, message="is a mount point"),
     "directory replaced, 2,000 deep": Situation(
         both(source("tree/secret"), deep(f"{HOME}/tree", 2000)),
         copy(f"{HOME}/tree", "tree"), after=names(f"{HOME}/tree", ["secret"]), heavy=True),
@@ -449,8 +449,10 @@ SITUATIONS: dict[str, Situation] = {
     "a planted temporary file": Situation(
         inside(f"ln -s /etc/canary {HOME}/.kolla_start.dir; "
                f"mkdir {HOME}/.kolla_start.tree; ln -s /etc {HOME}/.kolla_start.tree/etc; "
-               "sed -i 's/\"pending\": false/\"pending\": true/' /etc/kolla/defaults/kolla_start"),
-        copy(f"{HOME}/conf"), earlier=copy(f"{HOME}/conf")),
+               "own=/etc/kolla/defaults/kolla_start; [ ! -e $own ] || sed -i "
+               f"-e 's|\"pending\": false|\"pending\": true|' "
+               f"-e 's|\"places\": \\[\\]|\"places\": [\"{HOME}\"]|' $own"),
+        copy(f"{HOME}/conf"), earlier=copy(f"{HOME}/conf"), after=names(HOME, ["conf"])),
     # directories and files
     "directories: a link": Situation(
         link("/etc/canary", f"{HOME}/dir"),

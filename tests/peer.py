@@ -7,6 +7,7 @@ interpreter of its own (0.1 s each) but in a fork of this process, which has imp
 imports; the fork enters the sandbox as any command does.
 """
 
+import gc
 import glob
 import importlib.util
 import io
@@ -16,10 +17,10 @@ import pwd
 import shutil
 import sys
 import sysconfig
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from types import CodeType
 
 import yaml
 from sandbox import CLONE_NEWNS, CLONE_NEWPID, PATH, Sandbox, _setns
@@ -28,9 +29,9 @@ from sandbox import CLONE_NEWNS, CLONE_NEWPID, PATH, Sandbox, _setns
 _WARM = (glob, pwd, shutil, yaml)
 
 
-def missing() -> str | None:
+def missing(*more: str) -> str | None:
     """Why the peers cannot be run, or None."""
-    for package in ("kolla", "kolla_ansible", "jinja2"):
+    for package in ("kolla", "kolla_ansible", "jinja2", *more):
         if importlib.util.find_spec(package) is None:
             return f"no package {package}: pip install '.[peer]'"
     return None
@@ -51,9 +52,10 @@ def ansible() -> Path:
 
 
 @cache
-def _program() -> object:
+def _program() -> CodeType:
     path = base() / "set_configs.py"
-    return compile(path.read_text(), str(path), "exec")
+    program: CodeType = compile(path.read_text(), str(path), "exec")
+    return program
 
 
 def install(box: Sandbox, interpreter: str) -> None:
@@ -68,17 +70,25 @@ def install(box: Sandbox, interpreter: str) -> None:
         box.write(f"/usr/local/bin/{command}", (base() / name).read_bytes(), mode=0o755)
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
-    code: int
-    log: str
+def service_user(box: Sandbox) -> None:
+    """The user nova as a Kolla image has it: in the group kolla, for which sudo has rules."""
+    box.adduser("nova", groups=["kolla"])
+    # sudo asks PAM whether the account is good, and that wants to see it in shadow(5).
+    box.write("/etc/shadow", box.read("/etc/shadow") + "nova:*:20000::::::\n", mode=0o640)
+    box.mkdir("/var/lib/nova", owner="nova")
+    box.write("/etc/sudoers", (base() / "sudoers").read_bytes(), mode=0o440)
 
 
-def set_configs(
-    box: Sandbox, *argv: str, strategy: str | None = "COPY_ALWAYS", umask: int = 0o022
-) -> Ran:
-    """kolla_set_configs ARGV... of upstream, inside the sandbox as root."""
+def set_configs(box: Sandbox, *argv: str, strategy: str = "COPY_ALWAYS") -> tuple[int, str]:
+    """kolla_set_configs ARGV... of upstream, inside the sandbox as root: exit code and log."""
     program = _program()
+    return inside(box, lambda: _main(program), argv, strategy)
+
+
+def inside(
+    box: Sandbox, main: Callable[[], int], argv: Sequence[str], strategy: str
+) -> tuple[int, str]:
+    """A command's main() in a fork of this process that has entered the sandbox."""
     ready, said = os.pipe()
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     mnt, pid, _, root = box._namespaces
@@ -87,16 +97,20 @@ def set_configs(
     if child == 0:
         code = 70
         try:
+            gc.disable()  # a collection would copy this process's memory page by page
             os.dup2(said, 1)
             os.dup2(said, 2)
             _setns(mnt, CLONE_NEWNS)
             os.fchdir(root)
             os.chroot(".")
-            os.closerange(3, 1024)
-            os.umask(umask)
-            code = _main(program, argv, {"KOLLA_CONFIG_STRATEGY": strategy})
+            os.closerange(3, 256)
+            os.umask(0o022)
+            os.environ.clear()
+            os.environ.update(PATH=PATH, HOME="/root", KOLLA_CONFIG_STRATEGY=strategy)
+            sys.argv = ["kolla_set_configs", *argv]
+            code = main()
         except BaseException:
-            logging.exception("the peer could not be run")
+            logging.exception("the command could not be run")
         finally:
             os._exit(code)
     _setns(own, CLONE_NEWPID)
@@ -105,20 +119,16 @@ def set_configs(
     with open(ready, encoding="utf-8", errors="replace") as stream:
         log = stream.read()
     status = os.waitpid(child, 0)[1]
-    return Ran(os.waitstatus_to_exitcode(status), log)
+    return os.waitstatus_to_exitcode(status), log
 
 
-def _main(program: object, argv: tuple[str, ...], env: Mapping[str, str | None]) -> int:
-    os.environ.clear()
-    os.environ.update({"PATH": PATH, "HOME": "/root"})
-    os.environ.update({name: value for name, value in env.items() if value is not None})
-    sys.argv = ["kolla_set_configs", *argv]
+def _main(program: CodeType) -> int:
     sys.stdout = sys.stderr = io.TextIOWrapper(
         io.FileIO(2, "w", closefd=False), line_buffering=True
     )
     logging.root.handlers.clear()  # the test runner's; upstream sets up its own
     try:
-        exec(program, {"__name__": "__main__"})  # type: ignore[call-overload]  # noqa: S102
+        exec(program, {"__name__": "__main__"})
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 1
     return 0

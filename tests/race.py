@@ -131,25 +131,40 @@ def race(program: Program, runs: int, seconds: float, upstream: bool = False) ->
                 [f"{HOME}/t"],
             ),
         ]  # fmt: skip
-        began = time.monotonic()
-        while result.runs < runs or time.monotonic() - began < seconds:
-            box.document(_documents(result.runs))
-            done = program(box)
-            result.runs += 1
-            result.applied += done.returncode == 0
-            result.refused += done.returncode == 1
-            if not upstream and (done.returncode > 1 or "Traceback" in done.stderr):
-                result.odd = result.odd or done.stderr[-3000:]
-            if hostile.canaries(box) != before:
-                result.changed += 1
-                _restore(box)
-                before = hostile.canaries(box)
-        result.seconds = time.monotonic() - began
-        for attacker in attackers:
-            attacker.terminate()
-            said, _ = attacker.communicate(timeout=60)
-            result.swaps += int(said.split()[-1])
+        try:
+            _run(program, box, result, before, runs, seconds, upstream)
+        finally:
+            # Reaped before the sandbox is closed: its first process could not end otherwise.
+            for attacker in attackers:
+                attacker.terminate()
+                said, _ = attacker.communicate(timeout=60)
+                result.swaps += int(said.split()[-1])
     return result
+
+
+def _run(
+    program: Program,
+    box: Sandbox,
+    result: Result,
+    before: dict[str, hostile.Canary],
+    runs: int,
+    seconds: float,
+    upstream: bool,
+) -> None:
+    began = time.monotonic()
+    while result.runs < runs or time.monotonic() - began < seconds:
+        box.document(_documents(result.runs))
+        done = program(box)
+        result.runs += 1
+        result.applied += done.returncode == 0
+        result.refused += done.returncode == 1
+        if not upstream and (done.returncode > 1 or "Traceback" in done.stderr):
+            result.odd = result.odd or done.stderr[-3000:]
+        if hostile.canaries(box) != before:
+            result.changed += 1
+            _restore(box)
+            before = hostile.canaries(box)
+    result.seconds = time.monotonic() - began
 
 
 def _attack(box: Sandbox, how: str, pairs: list[str], litter: list[str]) -> subprocess.Popen[str]:

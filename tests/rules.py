@@ -77,17 +77,6 @@ def numeric_owner(d: Difference) -> bool:
 
 
 @rule
-def records_root_only(d: Difference) -> bool:
-    """The directory of the saved originals is 0700."""
-    return (
-        d.path == RECORDS
-        and isinstance(d.theirs, Change)
-        and isinstance(d.ours, Change)
-        and (d.theirs.mode, d.ours.mode) == (0o755, 0o700)
-    )
-
-
-@rule
 def refused_whole(d: Difference) -> bool:
     """A start that is refused leaves everything as it was."""
     return d.refused and d.path not in ANSWERS and d.ours == d.previous.get(d.path)
@@ -154,7 +143,13 @@ def merge_takes_back(d: Difference) -> bool:
 def merge_saves_replaced(d: Difference) -> bool:
     """Of a directory that is merged into, only what is replaced is saved, not the whole."""
     kept = _kept(d)
-    return kept is not None and _merges(d, kept) and isinstance(d.theirs, Change) and d.ours is None
+    if kept is None or not isinstance(d.theirs, Change) or d.ours is not None:
+        return False
+    return any(
+        _inside(kept, _dest(entry)) or _inside(_dest(entry), kept)
+        for entry in d.case.entries
+        if entry.get("merge")
+    )
 
 
 @rule
@@ -169,9 +164,9 @@ def pattern_remembered(d: Difference) -> bool:
 
 
 @rule
-def original_in_original(d: Difference) -> bool:
-    """An original inside another destination's original is saved for itself."""
-    return d.path.startswith(f"{RECORDS}/root") and d.theirs is None
+def original_elsewhere(d: Difference) -> bool:
+    """An original whose place under defaults/ is taken is kept under defaults/root/."""
+    return d.path.startswith(f"{RECORDS}/root") and None in (d.theirs, d.ours)
 
 
 @rule

@@ -147,11 +147,12 @@ def render() -> tuple[list[Case], list[str]]:
     cases, unusable = [], []
     for path in sorted((peer.ansible() / "roles").rglob("*.json.j2")):
         for on in (True, False):
-            name = f"{path.name.removesuffix('.json.j2')} {'on' if on else 'off'}"
+            role = path.relative_to(peer.ansible() / "roles").parts[0]
+            name = f"{role}/{path.name.removesuffix('.json.j2')} {'on' if on else 'off'}"
             try:
                 text = _environment(on).from_string(path.read_text()).render()
                 document = json.loads(text)
-            except Exception as error:  # noqa: BLE001 (each is named in the suite's output)
+            except Exception as error:
                 unusable.append(f"{name}: {error}")
                 continue
             if isinstance(document, dict) and "command" in document:

@@ -366,7 +366,10 @@ BAD: dict[str, tuple[str | bytes | None, str]] = {
     "not UTF-8": (b'{"command":\n "\xff"}', "config.json:2:3: byte 0xff is not UTF-8"),
     "an array": ("[]", "config.json:1:1: "),
     "a null": ('{"command": null}', "config.json:1:13: command: is null"),
-    "null for a list": ('{"command": "x", "config_files": null}', "config.json:1:34: config_files: is null"),
+    "null for a list": (
+        '{"command": "x", "config_files": null}',
+        "config.json:1:34: config_files: is null",
+    ),
     "a wrong type": ('{"command": 1, "files": {}}', "config.json:1:25: files: is an object"),
     "a duplicate key": ('{"command": "x",\n "command": "y"}', "config.json:2:2: command: "),
     "no command": ('{"config_files": []}', "config.json:1:1: command: is missing"),

@@ -19,13 +19,16 @@ import pytest
 import rules
 import sandbox as sandboxes
 import templates
+import yaml
 from sandbox import CONFIG_FILES, TREE, Sandbox, Unusable
 
 pytestmark = pytest.mark.skipif(peer.missing() is not None, reason=str(peer.missing()))
 
-WORKERS = 2
+WORKERS = max(2, os.cpu_count() or 2)
 # Every so many documents go through the refusals too; all of those made by hand do.
 REFUSED_EVERY = 10
+# Configuration of RabbitMQ and Open vSwitch that ends in .json.j2 as well.
+NO_DOCUMENTS = {"rabbitmq/definitions", "ovn-db/ovsdb-relay"}
 REFUSALS = (compare.REFUSED, compare.ONCE_BROKEN)
 ALL_CHAINS = compare.CHAINS + REFUSALS
 
@@ -56,9 +59,8 @@ def share(number: int) -> Outcome:
     with compare.Pair([*real, *hand]) as pair:
         for index, one in enumerate([*hand, *real]):
             if index % WORKERS == number:
-                chains = compare.CHAINS
-                if index < len(hand) or index % REFUSED_EVERY == 0:
-                    chains = ALL_CHAINS
+                refusals = index < len(hand) or index % REFUSED_EVERY == 0
+                chains = ALL_CHAINS if refusals else compare.CHAINS
                 judge(compare.compare(pair, one, chains), outcome)
     return outcome
 
@@ -95,22 +97,22 @@ def test_what_is_compared() -> None:
     """Two variants of every template; the two that are no config.json are named."""
     cases, unusable = templates.render()
     assert len(cases) >= 300
-    assert {line.split()[0] for line in unusable} == {"definitions", "ovsdb-relay"}
+    assert {line.split()[0] for line in unusable} == NO_DOCUMENTS
 
 
 def test_nothing_differs_without_a_rule(
     outcome: Outcome, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, unusable = templates.render()
+    real, _ = templates.render()
     hand = templates.by_hand()
     differing = outcome.compared - outcome.equal
     with capsys.disabled():
         print(
-            f"\ncompared with upstream: {len(real)} documents of kolla-ansible and {len(hand)} made "
-            f"by hand x {len({step.name for chain in ALL_CHAINS for step in chain})} scenarios: "
-            f"{outcome.compared} comparisons, {outcome.equal} equal, {differing} differ by rule: "
-            + ", ".join(f"{name} {count}" for name, count in outcome.by_rule.most_common())
-            + f"; no config.json: {', '.join(sorted({line.split()[0] for line in unusable}))}"
+            f"\ncompared with upstream: {len(real)} documents of kolla-ansible and {len(hand)} "
+            f"made by hand x {len({step.name for chain in ALL_CHAINS for step in chain})} "
+            f"scenarios: {outcome.compared} comparisons, {outcome.equal} equal, {differing} differ "
+            f"by rule: {', '.join(f'{name} {n}' for name, n in outcome.by_rule.most_common())}; "
+            f"templates that are no config.json: {', '.join(sorted(NO_DOCUMENTS))}"
         )
     assert not outcome.unexplained, "\n".join(outcome.unexplained[:20])
 
@@ -314,3 +316,28 @@ def test_upstream_s_four_false_alarms(capsys: pytest.CaptureFixture[str]) -> Non
     with capsys.disabled():
         print("\n--check after a good start (upstream, here):", answers)
     assert answers == {name: (theirs, 0) for name, theirs in alarms.items()}
+
+
+# --- config.yaml --------------------------------------------------------------------------------
+
+
+def test_yaml_is_read_and_preferred() -> None:
+    """The same document as YAML, beside a JSON one that says something else; upstream and ours."""
+    one = templates.case("yaml", NOVA)
+    with compare.Pair([one]) as pair:
+        states = []
+        for side in pair.both():
+            templates.furnish(side.box, one)
+            side.box.write(f"{CONFIG_FILES}/config.yaml", yaml.safe_dump(NOVA))
+            side.box.document({"command": "json"})
+            assert side.run(side.box)[0] == 0
+            assert side.box.read("/run_command") == NOVA["command"]
+            assert side.box.mode("/etc/nova/nova.conf") == 0o600
+            states.append(side.state())
+            side.box.write(f"{CONFIG_FILES}/config.yaml", "command: [unclosed")
+            assert side.run(side.box)[0] == 1
+        assert states[0] == states[1]
+
+
+def test_the_records_are_root_s_alone(nova: Sandbox) -> None:
+    assert nova.mode(compare.RECORDS) == 0o700

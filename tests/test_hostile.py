@@ -1,13 +1,14 @@
 """A hostile service, item by item: docs/security.md says which promise each test holds."""
 
 import pytest
-from hostile import LINE, REST, SITUATIONS, Sandbox, canaries, prepare
+from hostile import LINE, REST, SITUATIONS, canaries, prepare
+from sandbox import Sandbox
 
 
 @pytest.mark.parametrize("name", SITUATIONS)
 def test_planted(sandbox: Sandbox, name: str) -> None:
     situation = SITUATIONS[name]
-    before = prepare(sandbox, situation, lambda: sandbox.set_configs())
+    before = prepare(sandbox, situation, sandbox.set_configs)
     done = sandbox.set_configs(timeout=120)
     assert canaries(sandbox, situation.ctime) == before
     assert done.returncode == situation.code, done.stderr[-4000:]

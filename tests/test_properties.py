@@ -81,14 +81,14 @@ def build(sandbox: Sandbox, top: str, tree: Tree) -> None:
     """Make a tree; an entry that has no place in it (below a file, say) is left out."""
     shutil.rmtree(sandbox.host(top), ignore_errors=True)
     sandbox.mkdir(top)
-    leaves = set()
+    files: set[str] = set()
     for name in sorted(tree):
         kind, content, owner, mode = tree[name]
         path = f"{top}/{name}"
-        if any(name.startswith(f"{leaf}/") for leaf in leaves):
+        if any(name.startswith(f"{file}/") for file in files):
             continue
         if kind != "directory":
-            leaves.add(name)
+            files.add(name)
         if kind == "file":
             sandbox.write(path, content, owner=owner, mode=mode)
         elif kind == "directory":

@@ -1,0 +1,295 @@
+"""Nothing lost: faults, races, power cuts, secrets, crowds and shortages. The fast part.
+
+torture.py runs the same with large numbers; docs/security.md says which promise each test holds.
+"""
+
+import json
+import os
+import random
+import time
+from typing import Any
+
+import faults
+import hostile
+import pytest
+import race
+import secrets_watch
+from sandbox import CONFIG_FILES, Sandbox
+
+COPY_ALWAYS = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
+
+
+def entry(name: str, dest: str, **keys: Any) -> dict[str, Any]:
+    return {"source": f"{CONFIG_FILES}/{name}", "dest": dest, "owner": "root", "perm": "0600",
+            **keys}  # fmt: skip
+
+
+def document(*entries: dict[str, Any], **sections: Any) -> dict[str, Any]:
+    return {"command": "/bin/true", "config_files": list(entries), **sections}
+
+
+def settled(box: Sandbox) -> None:
+    box.mark()
+    done = box.set_configs()
+    assert done.returncode == 0, done.stderr
+    assert box.changes() == {}, done.stderr
+    assert box.set_configs("--check").returncode == 0
+
+
+# --- faults and power cuts ----------------------------------------------------------------------
+
+
+def test_a_sample_of_faults() -> None:
+    normal = {name: faults.reference(name) for name in faults.CASES}
+    everything = faults.faults(normal, (*faults.ERRORS, faults.KILL))
+    chosen = random.Random(4).sample(everything, 100)
+    lost = {fault: why for fault, why in faults.attempts(chosen, normal) if why}
+    assert not lost
+
+
+@pytest.mark.parametrize("path", ["/etc/a", "/run_command", "/etc/kolla/options"])
+def test_zeros_in_place_of_data_are_mended(sandbox: Sandbox, path: str) -> None:
+    sandbox.source("a", "content " * 1000)
+    sandbox.document(document(entry("a", "/etc/a"), user="0"))
+    assert sandbox.set_configs().returncode == 0
+    right = sandbox.read_bytes(path)
+    status = sandbox.stat(path)
+    with open(sandbox.host(path), "r+b") as file:
+        file.write(bytes(len(right)))
+    os.utime(sandbox.host(path), ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert sandbox.set_configs("--check").returncode == 1
+    assert sandbox.set_configs().returncode == 0
+    assert sandbox.read_bytes(path) == right
+    settled(sandbox)
+
+
+def _flushes(trace: str) -> list[str]:
+    """The order of what reaches the storage (fsync) and what takes a place (rename), by path."""
+    order = []
+    for line in trace.splitlines():
+        for call in ("fsync", "rename"):
+            if f" {call}" in line or line.startswith(call):
+                order.append(f"{call} {line}")
+    return order
+
+
+def test_originals_and_records_are_flushed_before_anything_is_replaced(sandbox: Sandbox) -> None:
+    sandbox.write("/etc/a", "image")
+    sandbox.source("a", "mounted")
+    sandbox.document(document(entry("a", "/etc/a")))
+    done = sandbox.run(
+        ["strace", "-qq", "-y", "-s", "200", "-o", "/srv/trace",
+         "-e", "trace=fsync,rename,renameat,renameat2", "kolla_set_configs"],
+        env=COPY_ALWAYS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    order = _flushes(sandbox.read("/srv/trace"))
+    replaced = [n for n, line in enumerate(order) if line.startswith("rename") and '"a"' in line]
+    kept, taken = replaced  # the original where it is kept, then the destination
+    before = "\n".join(order[:taken])
+    assert "/etc/kolla/defaults/etc/.kolla_start." in "\n".join(order[:kept])
+    assert before.count('"state"') == 1
+    # Each of them, and the name of each: nothing waits for a later flush.
+    for place in ("/etc/kolla/defaults/etc>", "/etc/kolla/defaults>"):
+        assert f"{place})" in before
+
+
+def test_copy_once_is_flushed_before_it_is_said_to_have_succeeded(sandbox: Sandbox) -> None:
+    sandbox.source("a", "mounted")
+    sandbox.document(document(entry("a", "/etc/a")))
+    done = sandbox.run(
+        ["strace", "-qq", "-y", "-o", "/srv/trace", "-e", "trace=fsync,openat",
+         "kolla_set_configs"],
+        env={"KOLLA_CONFIG_STRATEGY": "COPY_ONCE"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trace = sandbox.read("/srv/trace").splitlines()
+    marked = next(n for n, line in enumerate(trace) if '"configured", O_WRONLY' in line)
+    flushed = "\n".join(line for line in trace[:marked] if line.startswith("fsync"))
+    assert "</etc/a>" in flushed and "</run_command>" in flushed
+    assert sandbox.mode("/configured") == 0o600
+
+
+# --- races --------------------------------------------------------------------------------------
+
+
+def test_a_race_with_the_service() -> None:
+    result = race.race(race.ours, runs=60, seconds=4)
+    print(result)
+    assert not result.odd
+    assert result.changed == 0
+    assert result.swaps > 1000 and result.applied > 10
+
+
+def test_the_race_catches_upstream() -> None:
+    if hostile.upstream_script() is None:
+        pytest.skip("the package kolla is not installed (pip install .[peer])")
+    assert race.race(hostile.run_upstream, runs=10, seconds=0, upstream=True).changed > 0
+
+
+# --- secrets ------------------------------------------------------------------------------------
+
+
+def test_a_secret_is_never_readable_by_another_user() -> None:
+    result = secrets_watch.watch(replacements=100)
+    print(result)
+    assert result.replacements >= 100
+    assert result.tried > 100
+    assert result.leaks == []
+    assert result.logged == []
+
+
+def test_the_watch_catches_upstream() -> None:
+    if hostile.upstream_script() is None:
+        pytest.skip("the package kolla is not installed (pip install .[peer])")
+    result = secrets_watch.watch(replacements=60, program=hostile.run_upstream, upstream=True)
+    assert result.leaks
+
+
+# --- crowds and shortages -----------------------------------------------------------------------
+
+
+def test_ten_at_once(sandbox: Sandbox) -> None:
+    for number in range(30):
+        sandbox.source(f"d/{number}", str(number) * 1000)
+    sandbox.write("/etc/d/image", "image")
+    sandbox.document(document(entry("d", "/etc/d")))
+    runs = [sandbox.popen(["kolla_set_configs"], env=COPY_ALWAYS) for _ in range(10)]
+    said = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0] * 10, said
+    assert sum("missing" in text for text in said) == 1  # one did the work
+    assert sandbox.read("/etc/kolla/defaults/etc/d/image") == "image"
+    settled(sandbox)
+
+
+@pytest.mark.parametrize("kilobytes", [4, 40, 400])
+def test_a_full_disk(sandbox: Sandbox, kilobytes: int) -> None:
+    """The destination's filesystem is full: refused whole, and the old file stays."""
+    sandbox.mkdir("/etc/small")
+    sandbox.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", "/etc/small"], check=True)
+    sandbox.write("/etc/small/conf", "image")
+    sandbox.write("/etc/small/filler", "x" * 30_000)
+    sandbox.source("conf", "y" * kilobytes * 1024)
+    sandbox.source("other", "other")
+    sandbox.document(document(entry("other", "/etc/other"), entry("conf", "/etc/small/conf")))
+    done = sandbox.set_configs()
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(sandbox.host("/etc/small"))) == ["conf", "filler"]
+    if kilobytes == 4:
+        assert done.returncode == 0, done.stderr
+        return
+    assert done.returncode == 1 and "no space left for /etc/small/conf" in done.stderr
+    assert sandbox.read("/etc/small/conf") == "image"
+    assert not sandbox.exists("/etc/other")
+
+
+def test_a_full_disk_for_the_records(sandbox: Sandbox) -> None:
+    sandbox.mkdir("/etc/kolla")
+    sandbox.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", "/etc/kolla"], check=True)
+    sandbox.write("/etc/conf", "image " * 10_000)
+    sandbox.source("conf", "mounted")
+    sandbox.document(document(entry("conf", "/etc/conf")))
+    done = sandbox.set_configs()
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "No space left" in done.stderr
+    assert sandbox.read("/etc/conf") == "image " * 10_000
+    sandbox.run(["mount", "-o", "remount,size=1m", "/etc/kolla"], check=True)
+    assert sandbox.set_configs().returncode == 0
+    assert sandbox.read("/etc/kolla/defaults/etc/conf") == "image " * 10_000
+    settled(sandbox)
+
+
+def _read_only(box: Sandbox, *writable: str) -> None:
+    for place in writable:
+        box.mkdir(place)
+        box.run(["mount", "-t", "tmpfs", "none", place], check=True)
+    box.run(["mount", "-o", "remount,bind,ro", "/"], check=True)
+
+
+def test_a_read_only_root(sandbox: Sandbox) -> None:
+    sandbox.source("conf", "mounted")
+    sandbox.document(document(entry("conf", "/etc/service/conf")))
+    sandbox.mkdir("/etc/service")
+    _read_only(sandbox, "/run", "/etc/service")
+    done = sandbox.set_configs()
+    assert done.returncode == 0, done.stderr
+    assert sandbox.read("/etc/service/conf") == "mounted"
+    assert sandbox.read("/run/kolla/run_command") == "/bin/true"
+    assert sandbox.set_configs("--check").returncode == 0
+    assert sandbox.start().returncode == 0
+
+
+def test_a_read_only_root_where_the_document_needs_more(sandbox: Sandbox) -> None:
+    sandbox.source("conf", "mounted")
+    sandbox.document(document(entry("conf", "/etc/service/conf"), entry("conf", "/run/conf")))
+    _read_only(sandbox, "/run")
+    done = sandbox.set_configs()
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "/etc cannot be written" in done.stderr
+    assert not sandbox.exists("/run/conf")
+
+
+@pytest.mark.parametrize("read_only_parent", [False, True])
+def test_a_destination_that_is_a_mount_point(sandbox: Sandbox, read_only_parent: bool) -> None:
+    sandbox.source("conf", "mounted")
+    sandbox.write("/srv/under", "before", mode=0o644)
+    sandbox.write("/etc/service/conf", "image")
+    sandbox.mkdir("/run/other")
+    sandbox.run(["mount", "--bind", "/srv/under", "/etc/service/conf"], check=True)
+    if read_only_parent:
+        sandbox.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+        sandbox.run(["mount", "-o", "remount,bind,ro", "/"], check=True)
+    if read_only_parent:
+        sandbox.run(["mount", "-t", "tmpfs", "none", CONFIG_FILES], check=True)
+        sandbox.source("conf", "mounted")
+    sandbox.document(document(entry("conf", "/etc/service/conf")))
+    done = sandbox.set_configs()
+    assert done.returncode == 0, done.stderr
+    assert sandbox.read("/etc/service/conf") == "mounted"
+    assert sandbox.mode("/etc/service/conf") == 0o600
+    assert sandbox.set_configs("--check").returncode == 0
+    assert os.listdir(sandbox.host("/etc/service")) == ["conf"]
+
+
+def test_ten_thousand_entries(sandbox: Sandbox) -> None:
+    for number in range(100):
+        sandbox.source(str(number), str(number))
+    entries = [
+        entry(str(number % 100), f"/etc/many/{number // 100}/{number}") for number in range(10_000)
+    ]
+    sandbox.document(document(*entries))
+    began = time.monotonic()
+    done = sandbox.set_configs()
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert len(done.stderr.splitlines()) < 200
+    assert sandbox.read("/etc/many/99/9999") == "99"
+    assert sandbox.set_configs("--check").returncode == 0
+    assert time.monotonic() - began < 60
+
+
+def test_few_descriptors(sandbox: Sandbox) -> None:
+    """RLIMIT_NOFILE 64, a deep and wide tree to save, to copy, to walk and to remove."""
+    deep = "/".join(f"level{number}" for number in range(60))
+    for top in (f"{CONFIG_FILES}/tree", "/etc/tree", "/var/lib/walked"):
+        sandbox.write(f"{top}/{deep}/file", top)
+        for number in range(80):
+            sandbox.write(f"{top}/wide{number}/file", top)
+    sandbox.document(
+        document(
+            entry("tree", "/etc/tree", perm="0640"),
+            permissions=[
+                {"path": "/var/lib/walked", "owner": "daemon", "perm": "0640", "recurse": True}
+            ],
+        )
+    )
+    few = ["bash", "-c", 'ulimit -n 64; exec "$@"', "few"]
+    for _ in range(2):
+        done = sandbox.run([*few, "kolla_set_configs"], env=COPY_ALWAYS)
+        assert done.returncode == 0, done.stderr[-2000:]
+    assert sandbox.read(f"/etc/kolla/defaults/etc/tree/{deep}/file") == "/etc/tree"
+    assert sandbox.mode(f"/var/lib/walked/{deep}") == 0o750
+    sandbox.document(json.dumps(document()))
+    done = sandbox.run([*few, "kolla_set_configs"], env=COPY_ALWAYS)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert sandbox.read(f"/etc/tree/{deep}/file") == "/etc/tree"
+    settled(sandbox)
