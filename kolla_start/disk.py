@@ -38,7 +38,7 @@ _OPEN_LEVELS = 16  # of a tree walk; deeper ones are found again through ".."
 _PROGRESS_SECONDS = 5.0
 _SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
 _SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
-_CREW = 32  # threads that ask slow storage
+_CREW = 64  # threads that ask slow storage
 
 # Every temporary file begins so: a start that follows a kill removes what is left of them.
 TEMPORARY = ".kolla_start."

@@ -756,8 +756,11 @@ def _attribute_drift(status: os.stat_result, node: Node) -> str:
 
 def _touched(steps: list[Step], keys: set[str]) -> set[str]:
     """The keys at or above which a step changes something."""
-    touched: set[str] = set()
+    seen: set[str] = set()
     for step in steps:
         if step.part == CONFIG_FILES:
-            touched.update(place for place in (step.path, *ancestors(step.path)) if place in keys)
-    return touched
+            path = step.path
+            while path not in seen:
+                seen.add(path)
+                path = disk.split(path)[0]
+    return seen & keys

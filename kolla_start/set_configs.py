@@ -74,7 +74,12 @@ def _decide_under_lock(config: document.Config, place: records.Home) -> tuple[Pl
                 f"{cause(error, place.defaults)}; the records need a writable place: where / "
                 f"cannot be written mount a tmpfs at {records.READ_ONLY_HOME}"
             ) from error
-        plan = decide(config, records.load(place), place)
+        # Whoever applied anything since then has left its records; and where the plan makes the
+        # directory that now holds the lock, it is out of date. Else it stands.
+        if disk.lstat(place.own) is not None or any(
+            place.lock.startswith(f"{step.path}/") for step in plan.steps
+        ):
+            plan = decide(config, records.load(place), place)
     return plan, lock
 
 

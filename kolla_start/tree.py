@@ -81,6 +81,8 @@ class Tree:
 
     def drop(self, path: str) -> None:
         """Forget a path and all below it; its parents stay."""
+        if path not in self.nodes and path not in self.children:
+            return
         self.nodes.pop(path, None)
         todo = [path] if path in self.children else []
         while todo:
