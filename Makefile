@@ -24,7 +24,7 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
-	MYPYPATH=tests $(BIN)/mypy --strict tests/*.py examples/*.py benchmarks/*.py
+	MYPYPATH=tests:benchmarks $(BIN)/mypy --strict tests/*.py examples/*.py benchmarks/*.py
 
 # acceptor.py and schemas/ are what the models say today.
 generated: setup

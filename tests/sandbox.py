@@ -15,6 +15,7 @@ program in between.
 import contextlib
 import ctypes
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -30,6 +31,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Self
+
+import ownroot
 
 TREE = Path(__file__).resolve().parent.parent
 CACHE = Path("/var/cache/kolla_start")
@@ -211,6 +214,7 @@ class Sandbox:
         reason = unusable()
         if reason:
             raise Unusable(reason)
+        _settle()
         program = _program() if self._installed else None
         if program:
             package = f"{VENV}/{_site_packages()}/kolla_start"
@@ -771,6 +775,15 @@ def unusable() -> str | None:
         if os.stat(path).st_dev != root:
             return f"the sandbox needs {path} on the filesystem of /, and it is a mount of its own"
     return None
+
+
+@functools.cache
+def _settle() -> None:
+    """In a chroot, whose root is no mount, nothing can be mounted over it: make it one, once."""
+    try:
+        ownroot.settle()
+    except OSError as error:
+        raise Unusable(f"no mount namespace on this machine: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ purpose=$1
 
 needed=(python3-venv)
 if [[ ${purpose} == test ]]; then
-    needed+=(acl attr ca-certificates debootstrap dumb-init memcached podman rsync runc strace sudo)
+    needed+=(acl attr ca-certificates debootstrap dumb-init memcached openssl podman rsync runc strace sudo)
 fi
 missing=()
 for package in "${needed[@]}"; do
