@@ -275,8 +275,8 @@ REFUSED = {
         document(files=[{"path": "/etc/nope/x", "owner": "root", "perm": "0600"}]),
         "files[0].path: the parent directory /etc/nope does not exist"),
     "files on a link": (
-        document(files=[{"path": "/etc/mtab", "owner": "root", "perm": "0600"}]),
-        "files[0].path: /etc/mtab is a link"),
+        document(files=[{"path": "/etc/a-link", "owner": "root", "perm": "0600"}]),
+        "files[0].path: /etc/a-link is a link"),
     "directories on a file": (
         document(directories=[{"path": "/etc/passwd", "owner": "root", "perm": "0700"}]),
         "directories[0].path: /etc/passwd is there and is no directory"),
@@ -294,6 +294,7 @@ def test_refused_whole(sandbox: Sandbox, name: str) -> None:
     sandbox.source("loop/x", "x")
     sandbox.symlink(".", f"{CONFIG}/loop/again")
     sandbox.symlink("nowhere", f"{CONFIG}/dangling")
+    sandbox.symlink("passwd", "/etc/a-link")
     sandbox.run(["mkfifo", f"{CONFIG}/fifo"], check=True)
     sandbox.document(json.dumps(content, indent=1))
     sandbox.mark()
