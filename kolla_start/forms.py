@@ -44,6 +44,9 @@ _NO_PUNCTUATION = str.maketrans("", "", "/_-:,=@%~")  # what means itself in a r
 _LARGEST_ID = 2**32 - 2  # the next one means "leave it alone" to chown(2)
 
 
+_HALF_PAIR = r"holds half a surrogate pair (\ud800 to \udfff); write the character itself"
+
+
 # --- one value ---------------------------------------------------------------------------------
 
 
@@ -54,7 +57,7 @@ def text(value: str) -> str | None:
     try:
         value.encode()
     except UnicodeEncodeError:
-        return r"holds half a surrogate pair (\ud800 to \udfff); write the character itself"
+        return _HALF_PAIR
     return None
 
 
@@ -64,8 +67,12 @@ def comment(key: str) -> bool:
 
 
 def key(value: str) -> str | None:
-    """A key that nobody knows, and that has to be printed."""
-    return text(value)
+    """A key that nobody knows: it only has to be printable, and pydantic to read it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return _HALF_PAIR
+    return None
 
 
 def path(value: str) -> str | None:

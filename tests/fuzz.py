@@ -88,7 +88,7 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
 def _changed(rng: random.Random, value: Any, documents: list[dict[str, Any]]) -> Any:
     places = list(_places(value))
     if not places or rng.random() < 0.02:
-        return rng.choice(_VALUES)
+        return copy.deepcopy(rng.choice(_VALUES))
     holder, key = rng.choice(places)
     how = rng.randrange(7)
     if how == 0:
@@ -96,7 +96,7 @@ def _changed(rng: random.Random, value: Any, documents: list[dict[str, Any]]) ->
     elif how == 1 and isinstance(holder, dict):
         holder[rng.choice(_KEYS)] = holder.pop(key)
     elif how == 2 and isinstance(holder, dict):
-        holder[rng.choice(_KEYS)] = rng.choice(_VALUES)
+        holder[rng.choice(_KEYS)] = copy.deepcopy(rng.choice(_VALUES))
     elif how == 3 and isinstance(holder, list):
         holder.append(copy.deepcopy(holder[key]))
     elif how == 4:
@@ -107,7 +107,7 @@ def _changed(rng: random.Random, value: Any, documents: list[dict[str, Any]]) ->
         at = rng.randrange(len(text) + 1)
         holder[key] = text[:at] + rng.choice(("/", "\0", " ", ":", "*", "8", "..", "")) + text[at:]
     else:
-        holder[key] = rng.choice(_VALUES)
+        holder[key] = copy.deepcopy(rng.choice(_VALUES))
     return value
 
 

@@ -591,3 +591,11 @@ def test_schema() -> None:
     done = kolla_config("schema")
     assert done.returncode == 0
     assert json.loads(done.stdout) == models.schema()
+
+
+@pytest.mark.parametrize("key", ["a\0b", "\x1b[2J", "x" * 5000, "\ud800"])
+def test_strange_unknown_keys_are_judged_alike(key: str) -> None:
+    text = json.dumps({"command": "x", key: 1})
+    accepted = accept(document.parse_json(text), [])
+    assert accepted == (not explain.examine("config.json", text, False))
+    assert accepted == (key != "\ud800")
