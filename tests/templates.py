@@ -261,11 +261,6 @@ def by_hand() -> list[Case]:
             {"refused": True},
         ),
         (
-            "a FIFO's place",
-            made("f", plain, entry("b.conf", "/etc")),
-            {"refused": True},
-        ),
-        (
             "numeric owner",
             made("n", entry("a.conf", "/etc/nova/a.conf", owner="4711:4712"), plain),
             {},
