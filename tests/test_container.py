@@ -1,6 +1,6 @@
 """The images and what runs in them, with podman or docker on a debootstrap root.
 
-One container for each way of SPEC's start (root, sudo, neither), on both Debians.
+One container for each way of a start (root, sudo, neither), on both Debians.
 """
 
 import contextlib
