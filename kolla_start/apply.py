@@ -27,9 +27,13 @@ def apply(plan: Plan, place: Home) -> int:
             _replace(plan, place)
         return _mend_trees(plan)
     except OSError as error:
-        raise Failed(f"{cause(error, place.defaults)}; the next start goes on from here") from error
+        raise _failed(error, place.defaults) from error
     except disk.Unsafe as error:
         raise Failed(str(error)) from error
+
+
+def _failed(error: OSError, path: str) -> Failed:
+    return Failed(f"{cause(error, path)}; the next start goes on from here")
 
 
 def _replace(plan: Plan, place: Home) -> None:
@@ -52,7 +56,7 @@ def _replace(plan: Plan, place: Home) -> None:
         try:
             _carry_out(step)
         except OSError as error:
-            raise Failed(f"{cause(error, step.path)}; the next start goes on from here") from error
+            raise _failed(error, step.path) from error
     if len(plan.steps) > _LOGGED:
         log.info(f"and {len(plan.steps) - _LOGGED} more like these")
     _set_times(plan.steps)
@@ -100,7 +104,7 @@ def _keep(save: Save, before: Records) -> None:
             if node.kind != FILE:  # a file has seen to it
                 disk.sync_directory(disk.split(path)[0])
         except OSError as error:
-            raise Failed(f"{cause(error, path)}; the next start goes on from here") from error
+            raise _failed(error, path) from error
 
 
 def _carry_out(step: Step) -> None:
