@@ -232,10 +232,13 @@ def attempt(fault: Fault, normal: Reference) -> str | None:
     """Make the fault happen; None if nothing was lost, else what was."""
     case = CASES[fault.case]
     what = "signal=KILL" if fault.how == KILL else f"error={fault.how}"
+    # Five times as fast, stopping at no other call; ptrace(2) takes no signal at such a stop.
+    quick = [] if fault.how == KILL else ["--seccomp-bpf"]
     with Sandbox() as box:
         _prepare(box, case)
         code, said = _start(
-            box, case, "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={fault.call}",
+            box, case, "strace", "-f", *quick, "-qq", "-o", "/dev/null",
+            "-e", f"trace={fault.call}",
             "-e", f"inject={fault.call}:{what}:when={fault.number}",
         )  # fmt: skip
         started = box.exists(MARK)
