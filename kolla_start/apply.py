@@ -176,25 +176,20 @@ def _clean_up(before: Records, place: Home) -> None:
 
 
 def _mend_trees(plan: Plan) -> int:
-    failures = 0
+    said = 0
 
     def failed(path: str, error: Exception) -> None:
-        nonlocal failures
-        failures += 1
-        if failures <= _LOGGED:
+        nonlocal said
+        said += 1
+        if said <= _LOGGED:
             cause = error.strerror if isinstance(error, OSError) else error
             log.warning(f"permissions: {path}: {cause}")
 
-    mended = 0
+    mended = failures = 0
     for walk in plan.walks:
-        for drift in walk.drift(failed):
-            try:
-                drift.mend()
-                mended += 1
-            except FileNotFoundError:
-                pass  # A running service may remove its own files.
-            except (OSError, disk.Unsafe) as error:
-                failed(drift.path, error)
+        done, lost = walk.mend(failed)
+        mended += done
+        failures += lost
     if mended:
         log.info(f"permissions: owner or mode of {mended} entries set")
     if failures:

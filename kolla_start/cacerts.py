@@ -98,9 +98,7 @@ def install(copied: bool | None = None) -> bool:
     except disk.Unsafe as problem:
         raise errors.Failed(f"CA certificates: {problem}") from None
     except OSError as problem:
-        raise errors.Failed(
-            f"CA certificates: {problem.filename or ''}: {problem.strerror}"
-        ) from None
+        raise errors.Failed(f"CA certificates: {errors.cause(problem, COPIED)}") from None
 
 
 def _copied() -> bool:
@@ -113,7 +111,7 @@ def _copied() -> bool:
             continue
         except PermissionError:
             # A service user may not look: without the directory nothing was copied.
-            if os.path.lexists(COPIED):
+            if disk.present(COPIED):
                 raise
             continue
         return f'"{COPIED}"' in text or f'"{COPIED}/' in text
@@ -121,7 +119,7 @@ def _copied() -> bool:
 
 
 def _compare(copied: bool, say: bool = False) -> Work:
-    layout = next((each for each in _LAYOUTS if os.path.exists(each.sign)), None)
+    layout = next((each for each in _LAYOUTS if disk.present(each.sign, follow=True)), None)
     wanted = _certificates(copied, say)
     gone: list[str] = []
     if layout:
@@ -141,7 +139,7 @@ def _compare(copied: bool, say: bool = False) -> Work:
                 and disk.read_file(path) == wanted[name]
             ):
                 del wanted[name]
-    return Work(layout, wanted, gone, any(os.path.lexists(path) for path in _PENDING))
+    return Work(layout, wanted, gone, any(disk.present(path) for path in _PENDING))
 
 
 def _names(directory: str) -> list[str]:
@@ -248,7 +246,7 @@ def _install(layout: Layout, copied: bool) -> bool:
             _remove_dangling(layout.links)
         _flush(layout.bundle)
         for path in _PENDING:
-            if os.path.lexists(path):
+            if disk.present(path):
                 disk.remove(path)
     finally:
         os.close(lock)

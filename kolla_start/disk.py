@@ -1,6 +1,7 @@
 """The one door to the disk: every open, rename, chown, chmod, unlink and mkdir is in this file.
 
 On the container-start path: imports only what the interpreter has loaded already or built in.
+Its other leaf is treewalk.py, which sets the owners of whole trees in the same way.
 
 Root works here beside directories that a service can write, so a path is never handed to the
 kernel whole. It is walked component by component on directory descriptors (path_resolution(7),
@@ -17,16 +18,13 @@ It must not decide anything: what belongs where is the plan's business (plan.py)
 import errno
 import os
 import stat
-import time
 
 # Not collections.abc: it would import collections.
-from _collections_abc import Callable, Iterable, Iterator
-
-from kolla_start import log
+from _collections_abc import Callable
 
 _PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = _PATH_ONLY | os.O_DIRECTORY
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a FIFO that a service planted must not stop the start.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,11 +32,6 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20  # bytes
 _MAX_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 _CACHED_DIRECTORIES = 16  # descriptors; a start must work with RLIMIT_NOFILE 64
-_OPEN_LEVELS = 16  # of a tree walk; deeper ones are found again through ".."
-_PROGRESS_SECONDS = 5.0
-_SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
-_SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
-_CREW = 64  # threads that ask slow storage
 
 # Every temporary file begins so: a start that follows a kill removes what is left of them.
 TEMPORARY = ".kolla_start."
@@ -154,16 +147,17 @@ def _close(paths: list[str]) -> None:
         os.close(fd)
 
 
-def _trusted(uid: int) -> bool:
+def trusted(uid: int) -> bool:
+    """Whether what belongs to this user is as good as root's own."""
     return uid in {0, os.geteuid()}
 
 
 def _safe_step(parent: Directory, child: os.stat_result) -> bool:
     return (
-        _trusted(parent.uid)
+        trusted(parent.uid)
         or child.st_uid == parent.uid
         or child.st_dev != parent.dev  # a mount: only root puts one there
-        or (_trusted(child.st_uid) and not child.st_mode & 0o022)
+        or (trusted(child.st_uid) and not child.st_mode & 0o022)
     )
 
 
@@ -175,7 +169,7 @@ def _trusted_link(parent: Directory, name: str, real: str) -> str:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real) from None
     owner = os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_uid
     swappable = parent.mode & 0o022 and not parent.mode & stat.S_ISVTX
-    if not _trusted(owner) or not _trusted(parent.uid) or swappable:
+    if not trusted(owner) or not trusted(parent.uid) or swappable:
         raise Unsafe(
             f"{real} is a symbolic link that uid {owner if owner else parent.uid} or a group can "
             "replace; it is not followed: name the place it points to"
@@ -217,6 +211,21 @@ def canonical(path: str) -> str:
 # --- reading ---------------------------------------------------------------------------------
 
 
+def present(path: str, follow: bool = False) -> bool:
+    """Whether there is anything at a path, found the kernel's way: for what only root can change.
+
+    Raises OSError where it cannot tell: os.path.exists() would say no, and something would be
+    left out without a word.
+    """
+    try:
+        os.stat(path, follow_symlinks=follow)
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            raise
+        return False
+    return True
+
+
 def lstat(path: str) -> os.stat_result | None:
     """The status of what is at the path itself (lstat(2)), None where there is nothing."""
     parent, name = split(path)
@@ -230,7 +239,7 @@ def lstat(path: str) -> os.stat_result | None:
 
 def names(path: str) -> list[str]:
     """The names in a directory, sorted, without following a link at its last component."""
-    fd = _open(path, _LIST)
+    fd = _open(path, LIST)
     try:
         return sorted(os.listdir(fd))
     finally:
@@ -265,8 +274,8 @@ def exposed(source: str) -> bool:
         at = directory(parent)
         status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
-            _refuse_planted(status, path, _trusted(at.uid), None)
-            return not _trusted(at.uid)
+            _refuse_planted(status, path, trusted(at.uid), None)
+            return not trusted(at.uid)
         target = _trusted_link(at, name, path)
         path = target if target.startswith("/") else join(at.real, target)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), source)
@@ -293,7 +302,10 @@ def same_content(source: str, path: str, size: int, safe_source: bool = False) -
 
 
 def attributes(path: str, follow: bool) -> dict[str, bytes]:
-    """Extended attributes, ACLs among them (xattr(7)), of a source; empty where unsupported."""
+    """Extended attributes, ACLs among them (xattr(7)), of a source; empty where unsupported.
+
+    Raises OSError where they cannot be read.
+    """
     try:
         found = os.listxattr(path, follow_symlinks=follow)
         return {
@@ -301,7 +313,9 @@ def attributes(path: str, follow: bool) -> dict[str, bytes]:
             for name in found
             if name != "security.selinux"  # the label belongs to the place, not to the file
         }
-    except OSError:
+    except OSError as error:
+        if error.errno not in {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA}:
+            raise
         return {}
 
 
@@ -509,7 +523,7 @@ def set_owner(path: str, uid: int, gid: int, mode: int | None) -> None:
     """
     parent, name = split(path)
     at = directory(parent)
-    _set_owner_at(at.fd, name or ".", path, uid, gid, mode, _trusted(at.uid))
+    set_owner_at(at.fd, name or ".", path, uid, gid, mode, trusted(at.uid))
 
 
 def set_times(path: str, status: os.stat_result) -> None:
@@ -540,7 +554,7 @@ def remove(path: str) -> None:
         return
     except (IsADirectoryError, PermissionError) as refused:
         try:
-            top = os.open(name, _LIST, dir_fd=at)
+            top = os.open(name, LIST, dir_fd=at)
         except OSError:
             raise OSError(refused.errno, refused.strerror, path) from None
         mount = _mount(at)
@@ -581,7 +595,7 @@ def sync_file(path: str) -> None:
 
 def sync_directory(path: str) -> None:
     """Bring the names in a directory to the storage (fsync(2))."""
-    fd = _open(path, _LIST)
+    fd = _open(path, LIST)
     try:
         os.fsync(fd)
     finally:
@@ -673,7 +687,7 @@ def _rename(at: int, temporary: str, name: str, path: str) -> None:
         os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
     except IsADirectoryError:
         # rename(2) cannot put a file in place of a directory: the only replacement in two steps.
-        top = os.open(name, _LIST, dir_fd=at)
+        top = os.open(name, LIST, dir_fd=at)
         _empty(top, path, _mount(at))
         os.rmdir(name, dir_fd=at)
         os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
@@ -723,18 +737,18 @@ def _empty(fd: int, path: str, mount: bytes) -> None:
                         break
                     os.unlink(entry.name, dir_fd=fd)
             if inner is not None:
-                below = os.open(inner, _LIST, dir_fd=fd)
-                above.append((inner, _identity(fd)))
+                below = os.open(inner, LIST, dir_fd=fd)
+                above.append((inner, identity(fd)))
                 fd, done = below, fd
                 os.close(done)
                 continue
             if not above:
                 return
-            inner, identity = above.pop()
-            up = os.open("..", _LIST, dir_fd=fd)
+            inner, above_it = above.pop()
+            up = os.open("..", LIST, dir_fd=fd)
             fd, done = up, fd
             os.close(done)
-            if _identity(fd) != identity:
+            if identity(fd) != above_it:
                 raise OSError(errno.EAGAIN, "moved while it was being removed", path)
             os.rmdir(inner, dir_fd=fd)
     finally:
@@ -750,303 +764,21 @@ def _mount(fd: int) -> bytes:
         os.close(info)
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def identity(fd: int) -> tuple[int, int]:
+    """What an open file is, whatever its name: device and inode number."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
 
 
-# --- owners of whole trees -------------------------------------------------------------------
-
-# What an entry should have: uid, gid, mode of files, mode of directories (None: as it is).
-Wanted = tuple[int, int, int | None, int | None]
-# For the entries of a directory: one answer for all of them, or a function of the full path.
-Rule = Wanted | Callable[[str], Wanted | None]
-
-
-class Drift:
-    """An entry whose owner or mode is not as wanted. Good until the walk that found it goes on."""
-
-    __slots__ = ("_at", "_name", "_parent", "_safe", "status", "wanted")
-
-    def __init__(
-        self,
-        at: int,
-        name: str,
-        parent: str,
-        status: os.stat_result,
-        wanted: Wanted,
-        safe: bool,
-    ) -> None:
-        self._at = at
-        self._name = name
-        self._parent = parent
-        self._safe = safe
-        self.status = status
-        self.wanted = wanted
-
-    @property
-    def path(self) -> str:
-        return "/" if self._name == "." else join(self._parent, self._name)
-
-    def mend(self) -> None:
-        """Set owner and mode. Raises OSError or Unsafe."""
-        uid, gid, file_mode, directory_mode = self.wanted
-        kind = self.status.st_mode
-        is_directory = stat.S_ISDIR(kind)
-        mode = directory_mode if is_directory else file_mode
-        # chown(2) clears set-id bits and leaves all others: a right mode without them stays right.
-        owner_only = mode is None or (kind & 0o7777 == mode and not mode & 0o6000)
-        if owner_only and (self.status.st_nlink == 1 or is_directory) and _links_protected():
-            os.chown(self._name, uid, gid, dir_fd=self._at, follow_symlinks=False)
-        else:
-            _set_owner_at(self._at, self._name, self.path, uid, gid, mode, self._safe)
-
-
-def tree_drift(
-    top: str, recurse: bool, rule: Callable[[str], Rule], failed: Callable[[str, Exception], None]
-) -> Iterator[Drift]:
-    """Walk a tree as `chown -R` does (no link is followed) and yield what is not as wanted.
-
-    `rule(path)` tells what the entries of a directory should have ("" asks for the top itself).
-    An error is handed to `failed` with its path, and the walk goes on with the rest.
-    """
-    parent, name = split(top)
-    try:
-        at = directory(parent)
-        status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except (OSError, Unsafe) as error:
-        failed(top, error)
-        return
-    own = rule("")
-    wanted = own if isinstance(own, tuple) else own(top)
-    if wanted is not None and _differs(status, wanted):
-        yield Drift(at.fd, name or ".", parent, status, wanted, _trusted(at.uid))
-    if not recurse or not stat.S_ISDIR(status.st_mode):
-        return
-    levels: list[_Level] = []
-    progress = _Progress(top)
-    try:
-        levels.append(_Level(os.open(name or ".", _LIST, dir_fd=directory(parent).fd), top))
-        yield from _scan(levels[-1], rule, failed, progress)
-        while levels:
-            level = levels[-1]
-            if not level.inner:
-                levels.pop()
-                if levels and not levels[-1].reopen(level.fd):
-                    failed(level.path, OSError(errno.EAGAIN, "moved while it was walked"))
-                    while levels and levels[-1].fd < 0:
-                        levels.pop()
-                os.close(level.fd)
-                continue
-            inner = level.inner.pop()
-            path = join(level.path, inner)
-            try:
-                below = _Level(os.open(inner, _LIST, dir_fd=level.fd), path)
-            except FileNotFoundError:
-                continue  # A running service may remove its own directories.
-            except OSError as error:
-                failed(path, error)
-                continue
-            levels.append(below)
-            if len(levels) > _OPEN_LEVELS:
-                levels[-1 - _OPEN_LEVELS].close()
-            yield from _scan(below, rule, failed, progress)
-    except OSError as error:
-        failed(top, error)
-    finally:
-        progress.end()
-        for level in levels:
-            level.close()
-
-
-class _Level:
-    """A directory of the walk: its descriptor (-1 while closed) and the directories left to do."""
-
-    __slots__ = ("fd", "identity", "inner", "path")
-
-    def __init__(self, fd: int, path: str) -> None:
-        self.fd = fd
-        self.path = path
-        self.inner: list[str] = []
-        self.identity = (0, 0)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            self.identity = _identity(self.fd)
-            os.close(self.fd)
-            self.fd = -1
-
-    def reopen(self, below: int) -> bool:
-        """Open it again through its child; False if the child is no longer in it."""
-        if self.fd < 0:
-            up = os.open("..", _LIST, dir_fd=below)
-            if _identity(up) != self.identity:
-                os.close(up)
-                return False
-            self.fd = up
-        return True
-
-
-class _Progress:
-    """What a walk knows of itself: how far it is, and whether its storage makes it wait."""
-
-    __slots__ = ("_crew", "_next", "_top", "count")
-
-    def __init__(self, top: str) -> None:
-        self._top = top
-        self._next = time.monotonic() + _PROGRESS_SECONDS
-        self._crew: _Crew | None = None
-        self.count = 0
-
-    def tick(self, count: int) -> None:
-        """Say every few seconds how far a long walk is: silence looks like a hang."""
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + _PROGRESS_SECONDS
-            log.info(f"{self._top}: {count} entries looked at so far")
-
-    def ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterable["os.DirEntry[str]"]:
-        """The entries; those of slow storage with their status asked for already, many at once."""
-        from itertools import chain
-
-        if self._crew is not None:
-            return self._crew.ahead(entries)
-        first = []
-        for entry in entries:
-            first.append(entry)
-            start = time.monotonic()
-            _ask((entry,))
-            # One quick answer is enough: only slow storage is slow each time.
-            if time.monotonic() - start < _SLOW_SECONDS:
-                return chain(first, entries)
-            if len(first) == _SAMPLE:
-                self._crew = _Crew()
-                return chain(first, self._crew.ahead(entries))
-        return first
-
-    def end(self) -> None:
-        if self._crew is not None:
-            self._crew.dismiss()
-
-
-class _Crew:
-    """Threads that wait for slow storage (a network's) in the walk's place, all at the same time.
-
-    They only ask for the status of entries, which os.DirEntry keeps; the walk itself is the same.
-    """
-
-    def __init__(self) -> None:
-        import _thread
-        from _queue import SimpleQueue
-
-        self._jobs: SimpleQueue[list[os.DirEntry[str]] | None] = SimpleQueue()
-        self._done: SimpleQueue[None] = SimpleQueue()
-        self._count = 0
-        try:
-            while self._count < _CREW:
-                _thread.start_new_thread(self._work, ())
-                self._count += 1
-        except RuntimeError:
-            pass  # A limit of processes: as many as there may be, or none.
-
-    def _work(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            _ask(job)
-            self._done.put(None)
-
-    def ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterator["os.DirEntry[str]"]:
-        from itertools import islice
-
-        # So many at a time: a walk's memory does not grow with the directory.
-        while batch := list(islice(entries, _CREW * 16)):
-            jobs = [batch[number :: self._count] for number in range(self._count)]
-            for job in jobs:
-                self._jobs.put(job)
-            for _ in jobs:
-                self._done.get()
-            yield from batch
-
-    def dismiss(self) -> None:
-        """End the threads: what follows a walk changes who this process is."""
-        import _thread
-
-        for _ in range(self._count):
-            self._jobs.put(None)
-        while _thread._count():
-            time.sleep(0.0001)
-
-
-def _ask(entries: Iterable["os.DirEntry[str]"]) -> None:
-    for entry in entries:
-        try:
-            entry.stat(follow_symlinks=False)
-        except OSError:
-            pass  # The walk asks again, and says so.
-
-
-def _scan(
-    level: _Level,
-    rule: Callable[[str], Rule],
-    failed: Callable[[str, Exception], None],
-    progress: _Progress,
-) -> Iterator[Drift]:
-    """Look at the entries of one directory: this loop is what a walk of millions consists of."""
-    answer = rule(level.path)
-    constant = answer if isinstance(answer, tuple) else None
-    uid, gid = (-1, -1) if constant is None else constant[:2]
-    # The kinds and modes (st_mode) of entries, no directories, that were found right here.
-    right: set[int] = set()
-    safe = None
-    count = progress.count
-    with os.scandir(level.fd) as entries:
-        for entry in progress.ahead(entries):
-            count += 1
-            if not count & 0xFFF:
-                progress.tick(count)
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                failed(join(level.path, entry.name), error)
-                continue
-            kind = status[0]
-            if kind in right and status[4] == uid and status[5] == gid:
-                continue
-            is_directory = stat.S_ISDIR(kind)
-            if is_directory:
-                level.inner.append(entry.name)
-            if constant is not None:
-                wanted: Wanted | None = constant
-            else:
-                assert callable(answer)
-                wanted = answer(join(level.path, entry.name))
-            if wanted is not None and _differs(status, wanted):
-                if safe is None:
-                    safe = _trusted(os.fstat(level.fd).st_uid)
-                yield Drift(level.fd, entry.name, level.path, status, wanted, safe)
-            elif constant is not None and not is_directory:
-                right.add(kind)
-    progress.count = count
-
-
-def _differs(status: os.stat_result, wanted: Wanted) -> bool:
-    uid, gid, file_mode, directory_mode = wanted
-    if status.st_uid != uid or status.st_gid != gid:
-        return True
-    kind = status.st_mode
-    mode = directory_mode if stat.S_ISDIR(kind) else file_mode
-    return mode is not None and kind & 0o7777 != mode and not stat.S_ISLNK(kind)
+# --- owners ----------------------------------------------------------------------------------
 
 
 def refuse_planted(path: str, status: os.stat_result, uid: int) -> None:
     """Raises Unsafe where set_owner() would."""
-    _refuse_planted(status, path, _trusted(directory(split(path)[0]).uid), uid)
+    _refuse_planted(status, path, trusted(directory(split(path)[0]).uid), uid)
 
 
-def _set_owner_at(
+def set_owner_at(
     at: int, name: str, path: str, uid: int, gid: int, mode: int | None, safe: bool
 ) -> None:
     """Set owner and mode of one entry of an open directory, on the very object that was checked.
@@ -1085,7 +817,7 @@ def _refuse_planted(status: os.stat_result, path: str, safe: bool, uid: int | No
         and not stat.S_ISDIR(status.st_mode)
         and not safe
         and status.st_uid != uid
-        and not _links_protected()
+        and not links_protected()
     ):
         raise Unsafe(
             f"{path} has {status.st_nlink} hard links and lies where a service can write; "
@@ -1096,7 +828,7 @@ def _refuse_planted(status: os.stat_result, path: str, safe: bool, uid: int | No
 _protected: list[bool] = []
 
 
-def _links_protected() -> bool:
+def links_protected() -> bool:
     """Whether the kernel keeps users from linking to files that are not theirs (proc_sys_fs(5))."""
     if not _protected:
         try:

@@ -9,7 +9,7 @@ import os
 import stat
 
 from kolla_start.acceptor import accept
-from kolla_start.errors import Fault, Refused
+from kolla_start.errors import Fault, Refused, cause, refuse
 from kolla_start.forms import MOUNTED, collapsed
 
 TYPE_CHECKING = False
@@ -127,7 +127,13 @@ def load(path: str | None = None) -> Config:
     Raises Refused with everything that is wrong with it.
     """
     if path is None:
-        path = YAML if os.path.exists(YAML) else JSON
+        try:
+            os.stat(YAML)
+            path = YAML
+        except (FileNotFoundError, NotADirectoryError):
+            path = JSON
+        except OSError as error:
+            raise refuse(f"{cause(error, YAML)}; mend or remove it") from None
     text = read(path)
     unknown: list[str] = []
     try:

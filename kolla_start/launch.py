@@ -122,8 +122,13 @@ def _script(environ: dict[bytes, bytes]) -> bool:
         candidate = directory + b"/" + SCRIPT
         try:
             found = os.stat(candidate)
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             continue
+        except OSError as error:
+            # bash would pass over it; a service without its preparation is worse than none.
+            raise errors.refuse(
+                f"{errors.cause(error, os.fsdecode(candidate))}; mend or remove it"
+            ) from None
         if os.access(candidate, os.R_OK):
             return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
         unreadable = unreadable or candidate

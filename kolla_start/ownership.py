@@ -5,10 +5,14 @@ may speak of the same path: the last one decides, so that no start writes anythi
 its own work.
 """
 
-from _collections_abc import Callable, Iterator
+from _collections_abc import Callable
 
 from kolla_start import disk, forms
 from kolla_start.tree import ABSENT, DIRECTORY, PARENT, Tree, ancestors, directory_mode
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.treewalk import Rule, Wanted
 
 
 def compiled(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
@@ -105,7 +109,7 @@ class Rules:
                 walks.append(Walk(root, any(rule.recurse for rule in rules), self))
         return walks
 
-    def of_entries(self, path: str) -> disk.Rule:
+    def of_entries(self, path: str) -> "Rule":
         """What the entries of a directory should have: one answer if there is only one."""
         rules = [rule for rule in self._about(path) if rule.recurse]
         if (
@@ -117,7 +121,7 @@ class Rules:
             return self.of
         return self._wanted(rules)
 
-    def of(self, path: str) -> disk.Wanted | None:
+    def of(self, path: str) -> "Wanted | None":
         """What one path should have; None where nothing is asked, or the steps have seen to it."""
         node = self._tree.nodes.get(path)
         if node is not None and node.kind != PARENT:
@@ -125,7 +129,7 @@ class Rules:
         rules = [rule for rule in self._about(path) if rule.holds(path)]
         return self._wanted(rules) if rules else None
 
-    def _wanted(self, rules: list[_Rule]) -> disk.Wanted:
+    def _wanted(self, rules: list[_Rule]) -> "Wanted":
         last = rules[-1]
         perm = None
         for rule in rules:
@@ -143,7 +147,7 @@ class Rules:
 
 
 class Walk:
-    """The `permissions` of one tree, for disk.tree_drift()."""
+    """The `permissions` of one tree."""
 
     __slots__ = ("_rules", "recurse", "top")
 
@@ -152,8 +156,11 @@ class Walk:
         self.recurse = recurse
         self._rules = rules
 
-    def drift(self, failed: Callable[[str, Exception], None]) -> Iterator[disk.Drift]:
-        return disk.tree_drift(self.top, self.recurse, self._rule, failed)
+    def mend(self, failed: Callable[[str, Exception], None]) -> tuple[int, int]:
+        """Set what is not as it should be; how many entries were set, and how many failed."""
+        from kolla_start import treewalk
 
-    def _rule(self, path: str) -> disk.Rule:
+        return treewalk.mend(self.top, self.recurse, self._rule, failed)
+
+    def _rule(self, path: str) -> "Rule":
         return self._rules.of_entries(path) if path else self._rules.of

@@ -1,6 +1,6 @@
 """The plan: what the document wants, folded into one final state, against what the disk holds.
 
-On the container-start path: `glob`, `fnmatch` and `re` are imported only for a document that
+On the container-start path: `fnmatch` and `re` are imported only for a document that
 needs them. Nothing here writes: apply.py carries the plan out, `--check` asks whether its
 config_files part is empty, `kolla_config plan` prints it.
 
@@ -9,6 +9,7 @@ overrides: originals of what left the document, `directories`, `files`, `config_
 `permissions` changes owner and mode of the nodes it covers, and becomes a tree walk for the rest.
 """
 
+import errno
 import os
 import stat
 from _collections_abc import Callable
@@ -191,6 +192,8 @@ class _Planner:
         self._tree = Tree()
         self._restores()
         plan = self._compare()
+        if self._faults:
+            raise Refused(self._faults, self._config.path)
         plan.after.parents = list(self._before.parents)
         plan.after.attributes = dict(self._before.attributes)
         plan.after.placed = set(self._before.placed)
@@ -252,6 +255,9 @@ class _Planner:
         except disk.Unsafe as error:
             self._fault(loc, f"{error}")
         except OSError as error:
+            # What stands in the way of a directory may be ours, and about to be given back.
+            if error.errno == errno.ENOTDIR and error.filename in self._before.originals:
+                return path
             self._fault(loc, f"{error.filename}: {error.strerror}; make room for the destination")
         return None
 
@@ -344,13 +350,9 @@ class _Planner:
     ) -> "list[_Found]":
         """Add a source to the final state; returns what is in it."""
         try:
-            if copy.links and not os.path.isdir(source) and os.path.islink(source):
+            if copy.links and _leaf_link(source):
                 status = os.lstat(source)
-                self._put_leaf(
-                    path,
-                    copy.node(LINK, status, source, os.readlink(source)),
-                    copy,
-                )
+                self._put_leaf(path, copy.node(LINK, status, source, os.readlink(source)), copy)
                 return []
             # The mounted files are the operator's, links and all. Anywhere else the service may
             # have been: root must not read for it what it cannot read itself.
@@ -449,7 +451,8 @@ class _Planner:
                 if part == CONFIG_FILES:
                     self._parents.append(place)
             elif not stat.S_ISDIR(status.st_mode):
-                self._fault(loc, f"{place} is there and is no directory; remove it")
+                if place not in self._before.originals:
+                    self._fault(loc, f"{place} is there and is no directory; remove it")
                 return
             elif place in self._before.parents:
                 self._parents.append(place)
@@ -496,7 +499,13 @@ class _Planner:
             loc: Loc = ("permissions", entry.index)
             uid, gid = self._ids(entry.owner, loc)
             exclude = compiled(entry.exclude)
-            found = matches(entry.path) if has_magic(entry.path) else [entry.path]
+            try:
+                found = matches(entry.path) if has_magic(entry.path) else [entry.path]
+            except OSError as error:
+                self._warnings.append(
+                    f"permissions[{entry.index}] left out: {cause(error, entry.path)}"
+                )
+                continue
             for match in sorted({*found, *self._tree.matches(entry.path)}):
                 shown = match.rstrip("/") or "/"
                 try:
@@ -744,6 +753,13 @@ class _Copy:
 
 # A source still to be looked at: its path, its destination, and the directories it lies in.
 _Found = tuple[str, str, tuple[tuple[int, int], ...]]
+
+
+def _leaf_link(source: str) -> bool:
+    """Whether a source is a link, but not one to a directory."""
+    if not stat.S_ISLNK(os.lstat(source).st_mode):
+        return False
+    return not disk.present(source, follow=True) or not stat.S_ISDIR(os.stat(source).st_mode)
 
 
 def _attribute_drift(status: os.stat_result, node: Node) -> str:

@@ -1,6 +1,6 @@
 """The final state of a start: what should be at each path.
 
-On the container-start path: fnmatch and glob are imported only for patterns. It decides nothing
+On the container-start path: fnmatch is imported only for patterns. It decides nothing
 and writes nothing; plan.py fills the tree and compares it with the disk.
 """
 
@@ -193,9 +193,26 @@ def has_magic(pattern: str) -> bool:
 
 
 def matches(pattern: str) -> list[str]:
-    """What a shell pattern finds, sorted; a plain path is found if anything is there."""
-    if not has_magic(pattern):
-        return [pattern] if os.path.lexists(pattern) else []
-    from glob import glob
+    """What an absolute shell pattern finds (glob(7)), sorted; a plain path, if anything is there.
 
-    return sorted(glob(pattern))
+    Raises OSError where a directory cannot be read: glob.glob() would take it for empty.
+    """
+    if not has_magic(pattern):
+        return [pattern] if disk.present(pattern) else []
+    from fnmatch import filter as matching
+
+    found = [""]
+    for part in pattern.split("/")[1:]:
+        if not has_magic(part):
+            found = [f"{place}/{part}" for place in found]
+            continue
+        here, found = found, []
+        for place in here:
+            try:
+                names = os.listdir(f"{place}/")
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if part[0] != ".":
+                names = [name for name in names if name[0] != "."]
+            found += [f"{place}/{name}" for name in matching(names, part)]
+    return sorted(path for path in found if disk.present(path))

@@ -234,6 +234,21 @@ def test_dest_inside_something_that_left(sandbox: Sandbox) -> None:
     settled(sandbox)
 
 
+def test_dest_in_the_directory_that_a_file_had_replaced(sandbox: Sandbox) -> None:
+    sandbox.write("/etc/d/f", "image f")
+    sandbox.source("a", "a")
+    apply(sandbox, document(entry("a", "/etc/d")))
+    apply(sandbox, document(entry("a", "/etc/d/a")))
+    assert sandbox.read("/etc/d/a") == "a" and sandbox.read("/etc/d/f") == "image f"
+    settled(sandbox)
+    apply(sandbox, document(entry("a", "/etc/new")))
+    apply(sandbox, document(entry("a", "/etc/new/a")))
+    assert sandbox.read("/etc/new/a") == "a"
+    assert "/etc/new is a file by an earlier entry" in apply(
+        sandbox, document(entry("a", "/etc/new"), entry("a", "/etc/new/a")), 1
+    )
+
+
 def test_copy_once(sandbox: Sandbox) -> None:
     sandbox.source("a", "one")
     sandbox.document(document(entry("a", "/etc/a")))

@@ -10,7 +10,7 @@ from sandbox import VENV, Sandbox
 # What the interpreter itself has loaded before the first line of ours is no business of ours.
 OWN = """
 acceptor apply cacerts disk document entry errors forms launch log owners ownership plan
-privileges projects records set_configs start tree
+privileges projects records set_configs start tree treewalk
 """.split()
 BORROWED = "_json errno fcntl grp itertools pwd".split()
 

@@ -47,6 +47,48 @@ def test_a_sample_of_faults() -> None:
     assert not lost
 
 
+IO_ERRORS = [
+    ("newfstatat", f"{CONFIG_FILES}/a"),
+    ("newfstatat", f"{CONFIG_FILES}/config.yaml"),
+    ("newfstatat", f"{CONFIG_FILES}/merged/link"),
+    ("getdents64", f"{CONFIG_FILES}/many"),
+    ("newfstatat", "/usr/local/bin/kolla_extend_start"),
+    ("newfstatat", "/etc/kolla/defaults/etc/restored"),
+]
+
+
+@pytest.mark.parametrize(("call", "path"), IO_ERRORS)
+def test_what_cannot_be_looked_at_is_not_taken_for_absent(
+    sandbox: Sandbox, call: str, path: str
+) -> None:
+    sandbox.write("/usr/local/bin/kolla_extend_start", "touch /srv/extended\n")
+    sandbox.write("/etc/restored/around", "image")
+    sandbox.source("a", "a")
+    sandbox.source("many/b", "b")
+    sandbox.source("merged/c", "c")
+    sandbox.symlink("c", f"{CONFIG_FILES}/merged/link")
+    sandbox.document(document(entry("a", "/etc/restored")))
+    assert sandbox.set_configs().returncode == 0
+    merged = {
+        "source": f"{CONFIG_FILES}/merged",
+        "dest": "/etc/merged",
+        "merge": True,
+        "preserve_properties": True,
+    }
+    optional = (
+        entry("a", "/etc/a", optional=True),
+        entry("a", "/etc/restored/inside"),
+        entry("many/*", "/etc/many/", optional=True),
+        merged,
+    )
+    sandbox.document({**document(*optional), "command": "touch /srv/started"})
+    trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", path, "-e", f"inject={call}:error=EIO"]
+    done = sandbox.run([*trace, "kolla_start"], env=COPY_ALWAYS)
+    assert done.returncode == 1
+    assert "Input/output error" in done.stderr and "Traceback" not in done.stderr
+    assert not sandbox.exists("/srv/started")
+
+
 @pytest.mark.parametrize("path", ["/etc/a", "/run_command", "/etc/kolla/options"])
 def test_zeros_in_place_of_data_are_mended(sandbox: Sandbox, path: str) -> None:
     sandbox.source("a", "content " * 1000)

@@ -1,0 +1,367 @@
+"""Owners and modes of whole trees: the other leaf of the one door to the disk (disk.py).
+
+On the container-start path, imported for `permissions` only. It walks as `chown -R` does, on
+directory descriptors and through no link, and writes only where something is wrong. It must not
+decide what is right: ownership.py answers that, for a whole directory at once where it can.
+"""
+
+import errno
+import os
+import stat
+import time
+from _collections_abc import Callable, Iterable, Iterator
+
+from kolla_start import disk, log
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.helper import Helper
+
+_PROGRESS_SECONDS = 5.0
+_SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
+_SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
+_CREW = 64  # threads that ask slow storage
+_OPEN_LEVELS = 16  # directories held open; those above are found again through ".."
+_SHARE = 4096  # entries after which half of what is left is worth another process
+
+# What an entry should have: uid, gid, mode of files, mode of directories (None: as it is).
+Wanted = tuple[int, int, int | None, int | None]
+# For the entries of a directory: one answer for all of them, or a function of the full path.
+Rule = Wanted | Callable[[str], Wanted | None]
+
+
+def mend(
+    top: str, recurse: bool, rule: Callable[[str], Rule], failed: Callable[[str, Exception], None]
+) -> tuple[int, int]:
+    """Give a tree the owners and modes it should have; how many were set, and how many failed.
+
+    `rule(path)` tells what the entries of a directory should have ("" asks for the top itself).
+    An error is handed to `failed` with its path, and the walk goes on with the rest.
+    """
+    walk = _Walk(top, rule, failed)
+    levels: list[_Level] = []
+    try:
+        if walk.top(top) and recurse:
+            parent, name = disk.split(top)
+            fd = os.open(name or ".", disk.LIST, dir_fd=disk.directory(parent).fd)
+            levels.append(_Level(fd, top))
+            walk.scan(levels[-1])
+            walk.down(levels)
+    except (OSError, disk.Unsafe) as error:
+        walk.failed(top, error)
+    finally:
+        walk.end()
+        for level in levels:
+            level.close()
+    return walk.mended, walk.failures
+
+
+class _Level:
+    """A directory of the walk: its descriptor (-1 while closed) and the directories left to do."""
+
+    __slots__ = ("fd", "identity", "inner", "path")
+
+    def __init__(self, fd: int, path: str, inner: list[str] | None = None) -> None:
+        self.fd = fd
+        self.path = path
+        self.inner: list[str] = inner or []
+        self.identity = (0, 0)
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            self.identity = disk.identity(self.fd)
+            os.close(self.fd)
+            self.fd = -1
+
+    def reopen(self, below: int) -> bool:
+        """Open it again through its child; False if the child is no longer in it."""
+        if self.fd < 0:
+            up = os.open("..", disk.LIST, dir_fd=below)
+            if disk.identity(up) != self.identity:
+                os.close(up)
+                return False
+            self.fd = up
+        return True
+
+
+class _Walk:
+    """A walk under way: what it has done, who helps it, and whether its storage makes it wait."""
+
+    __slots__ = (
+        "_crew", "_failed", "_helper", "_next_line", "_next_share", "_parent", "_rule", "_share",
+        "_top", "count", "failures", "mended",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        top: str,
+        rule: Callable[[str], Rule],
+        failed: Callable[[str, Exception], None],
+    ) -> None:
+        self._top = top
+        self._rule = rule
+        self._failed = failed
+        self._crew: _Crew | None = None
+        self._helper: Helper | None = None
+        # What the helper has taken over, to be done here should it come to grief.
+        self._share: _Level | None = None
+        self._parent = 0  # of a helper
+        self._next_line = time.monotonic() + _PROGRESS_SECONDS
+        self._next_share = _SHARE
+        self.count = 0
+        self.mended = 0
+        self.failures = 0
+
+    def failed(self, path: str, error: Exception) -> None:
+        self.failures += 1
+        self._failed(path, error)
+
+    def top(self, path: str) -> bool:
+        """Look at the top of the tree; says whether it is a directory."""
+        parent, name = disk.split(path)
+        name = name or "."
+        try:
+            at = disk.directory(parent)
+            status = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        rule = self._rule("")
+        wanted = rule if isinstance(rule, tuple) else rule(path)
+        if wanted is not None and _differs(status, wanted):
+            self._mend(at.fd, name, parent, status, wanted)
+        return stat.S_ISDIR(status.st_mode)
+
+    def down(self, levels: list[_Level]) -> None:
+        """Do all directories that are left at these levels, the deepest first."""
+        while levels:
+            level = levels[-1]
+            if not level.inner:
+                levels.pop()
+                if levels and not levels[-1].reopen(level.fd):
+                    self.failed(level.path, OSError(errno.EAGAIN, "moved while it was walked"))
+                    while levels and levels[-1].fd < 0:
+                        levels.pop()
+                os.close(level.fd)
+                continue
+            if self.count >= self._next_share:
+                self._divide(levels)
+            if self._parent and os.getppid() != self._parent:
+                return  # Nobody waits for this helper any more.
+            inner = level.inner.pop()
+            path = disk.join(level.path, inner)
+            try:
+                below = _Level(os.open(inner, disk.LIST, dir_fd=level.fd), path)
+            except FileNotFoundError:
+                continue  # A running service may remove its own directories.
+            except OSError as error:
+                self.failed(path, error)
+                continue
+            levels.append(below)
+            if len(levels) > _OPEN_LEVELS:
+                levels[-1 - _OPEN_LEVELS].close()
+            self.scan(below)
+
+    def scan(self, level: _Level) -> None:
+        """Look at the entries of one directory: a walk of millions consists of this loop."""
+        answer = self._rule(level.path)
+        constant = answer if isinstance(answer, tuple) else None
+        uid, gid = (-1, -1) if constant is None else constant[:2]
+        # The kinds and modes (st_mode) of entries, no directories, that were found right here.
+        right: set[int] = set()
+        count = self.count
+        with os.scandir(level.fd) as entries:
+            for entry in self._ahead(entries):
+                count += 1
+                if not count & 0xFFF:
+                    self._tick(count)
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    self.failed(disk.join(level.path, entry.name), error)
+                    continue
+                kind = status[0]
+                if kind in right and status[4] == uid and status[5] == gid:
+                    continue
+                is_directory = stat.S_ISDIR(kind)
+                if is_directory:
+                    level.inner.append(entry.name)
+                if constant is not None:
+                    wanted: Wanted | None = constant
+                else:
+                    assert callable(answer)
+                    wanted = answer(disk.join(level.path, entry.name))
+                if wanted is not None and _differs(status, wanted):
+                    self._mend(level.fd, entry.name, level.path, status, wanted)
+                elif constant is not None and not is_directory:
+                    right.add(kind)
+        self.count = count
+
+    def _mend(
+        self, at: int, name: str, parent: str, status: os.stat_result, wanted: Wanted
+    ) -> None:
+        """Set owner and mode of an entry of an open directory."""
+        uid, gid, file_mode, directory_mode = wanted
+        kind = status[0]
+        is_directory = stat.S_ISDIR(kind)
+        mode = directory_mode if is_directory else file_mode
+        try:
+            # chown(2) clears set-id bits and leaves all others: a right mode without them stays.
+            owner_only = mode is None or (kind & 0o7777 == mode and not mode & 0o6000)
+            if owner_only and (status[3] == 1 or is_directory) and disk.links_protected():
+                os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
+            else:
+                safe = disk.trusted(os.fstat(at).st_uid)
+                disk.set_owner_at(at, name, disk.join(parent, name), uid, gid, mode, safe)
+            self.mended += 1
+        except FileNotFoundError:
+            pass  # A running service may remove its own files.
+        except (OSError, disk.Unsafe) as error:
+            self.failed(disk.join(parent, name), error)
+
+    def _tick(self, count: int) -> None:
+        """Say every few seconds how far a long walk is: silence looks like a hang."""
+        now = time.monotonic()
+        if now >= self._next_line and not self._parent:
+            self._next_line = now + _PROGRESS_SECONDS
+            log.info(f"{self._top}: {count} entries looked at so far")
+
+    # --- another process for half of a long walk ---
+
+    def _divide(self, levels: list[_Level]) -> None:
+        """Give half of the directories that are left to another process, if none is at it."""
+        self._next_share = self.count + _SHARE
+        # A helper has none of its own, and threads do not survive a fork(2).
+        if self._parent or self._crew is not None:
+            return
+        if self._helper is not None:
+            if not self._helper.ended():
+                return
+            self._gather()
+        for level in levels:  # the topmost ones have the largest directories
+            if level.fd >= 0 and len(level.inner) > 1:
+                share = _Level(os.dup(level.fd), level.path, level.inner[::2])
+                del level.inner[::2]
+                self._share = share
+                from kolla_start import helper
+
+                self._helper = helper.start(self._help)
+                if self._helper is None:
+                    self._next_share = 1 << 62  # nobody to be had: not asked for again
+                    self._gather()
+                return
+
+    def _help(self) -> bytes:
+        """In the helper: do the share, and tell what the parent needs to know."""
+        assert self._share is not None
+        self._parent = os.getppid()
+        self.count = self.mended = self.failures = 0
+        self.down([self._share])
+        return b"%d %d %d" % (self.count, self.mended, self.failures)
+
+    def _gather(self) -> None:
+        """Wait for the helper; what it has not done is done here."""
+        share, helper, self._share, self._helper = self._share, self._helper, None, None
+        if share is None:
+            return
+        told = helper.result() if helper is not None else b""
+        if told:
+            os.close(share.fd)
+            count, mended, failures = map(int, told.split())
+            self.count += count
+            self.mended += mended
+            self.failures += failures
+        else:
+            self.down([share])
+
+    # --- storage that makes everyone wait ---
+
+    def _ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterable["os.DirEntry[str]"]:
+        """The entries; those of slow storage with their status asked for already, many at once."""
+        from itertools import chain
+
+        if self._crew is not None:
+            return self._crew.ahead(entries)
+        first = []
+        for entry in entries:
+            first.append(entry)
+            start = time.monotonic()
+            _ask((entry,))
+            # One quick answer is enough: only slow storage is slow each time.
+            if time.monotonic() - start < _SLOW_SECONDS:
+                return chain(first, entries)
+            if len(first) == _SAMPLE:
+                self._crew = _Crew()
+                return chain(first, self._crew.ahead(entries))
+        return first
+
+    def end(self) -> None:
+        """Wait for the helper, and dismiss the threads."""
+        self._gather()
+        if self._crew is not None:
+            self._crew.dismiss()
+
+
+class _Crew:
+    """Threads that wait for slow storage (a network's) in the walk's place, all at the same time.
+
+    They only ask for the status of entries, which os.DirEntry keeps; the walk itself is the same.
+    """
+
+    def __init__(self) -> None:
+        import _thread
+        from _queue import SimpleQueue
+
+        self._jobs: SimpleQueue[list[os.DirEntry[str]] | None] = SimpleQueue()
+        self._done: SimpleQueue[None] = SimpleQueue()
+        self._count = 0
+        try:
+            while self._count < _CREW:
+                _thread.start_new_thread(self._work, ())
+                self._count += 1
+        except RuntimeError:
+            pass  # A limit of processes: as many as there may be, or none.
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            _ask(job)
+            self._done.put(None)
+
+    def ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterator["os.DirEntry[str]"]:
+        from itertools import islice
+
+        # So many at a time: a walk's memory does not grow with the directory.
+        while batch := list(islice(entries, _CREW * 16)):
+            jobs = [batch[number :: self._count] for number in range(self._count)]
+            for job in jobs:
+                self._jobs.put(job)
+            for _ in jobs:
+                self._done.get()
+            yield from batch
+
+    def dismiss(self) -> None:
+        """End the threads: what follows a walk changes who this process is."""
+        import _thread
+
+        for _ in range(self._count):
+            self._jobs.put(None)
+        while _thread._count():
+            time.sleep(0.0001)
+
+
+def _ask(entries: Iterable["os.DirEntry[str]"]) -> None:
+    for entry in entries:
+        try:
+            entry.stat(follow_symlinks=False)
+        except OSError:
+            pass  # The walk asks again, and says so.
+
+
+def _differs(status: os.stat_result, wanted: Wanted) -> bool:
+    uid, gid, file_mode, directory_mode = wanted
+    if status.st_uid != uid or status.st_gid != gid:
+        return True
+    kind = status.st_mode
+    mode = directory_mode if stat.S_ISDIR(kind) else file_mode
+    return mode is not None and kind & 0o7777 != mode and not stat.S_ISLNK(kind)

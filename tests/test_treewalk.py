@@ -1,0 +1,101 @@
+"""Owners of a large tree, with a second process at half of it: whatever becomes of that process."""
+
+import os
+
+import pytest
+from sandbox import Sandbox
+
+VOLUME = "/var/lib/volume"
+DIRECTORIES, FILES = 60, 100
+ENTRIES = DIRECTORIES * (FILES + 1) + 1
+GROW = f"""
+import os
+for d in range({DIRECTORIES}):
+    os.makedirs(f"{VOLUME}/{{d}}")
+    for f in range({FILES}):
+        os.close(os.open(f"{VOLUME}/{{d}}/{{f}}", os.O_CREAT, 0o600))
+os.symlink("/etc/passwd", "{VOLUME}/0/0-link")
+"""
+WALK = {"path": VOLUME, "owner": "nova", "perm": "0640", "recurse": True}
+DOCUMENT = {"command": "true", "permissions": [WALK]}
+ENVIRON = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
+several = pytest.mark.skipif(
+    len(os.sched_getaffinity(0)) < 2, reason="one processor: no second process is started"
+)
+
+
+@pytest.fixture
+def volume(sandbox: Sandbox) -> Sandbox:
+    sandbox.adduser("nova", 4321)
+    sandbox.run(["/usr/bin/python3", "-c", GROW], check=True)
+    sandbox.document(DOCUMENT)
+    return sandbox
+
+
+def run(sandbox: Sandbox, *inject: str) -> str:
+    tracer = ["strace", "-f", "-qq", "-o", "/srv/trace", *inject] if inject else []
+    done = sandbox.run([*tracer, "kolla_set_configs"], env=ENVIRON, check=True)
+    return done.stderr
+
+
+def wrong(sandbox: Sandbox) -> list[str]:
+    found = []
+    for place, inner, names in os.walk(sandbox.host(VOLUME)):
+        for path in [place, *(f"{place}/{name}" for name in names)]:
+            status = os.lstat(path)
+            mode = 0o750 if path == place else 0o777 if path.endswith("-link") else 0o640
+            if (status.st_uid, status.st_gid, status.st_mode & 0o7777) != (4321, 4321, mode):
+                found.append(path)
+        assert inner or names
+    return found
+
+
+@pytest.mark.parametrize(
+    "inject",
+    [
+        pytest.param((), id="nothing in the way"),
+        pytest.param(("-e", "inject=clone,clone3:error=EAGAIN"), id="no process to be had"),
+        # Only the helper asks who its parent is, once a directory.
+        pytest.param(
+            ("-e", "trace=getppid", "-e", "inject=getppid:signal=KILL:when=4"),
+            id="helper killed",
+            marks=several,
+        ),
+    ],
+)
+def test_all_is_set(volume: Sandbox, inject: tuple[str, ...]) -> None:
+    said = run(volume, *inject)
+    assert wrong(volume) == []
+    assert volume.stat("/etc/passwd").st_uid == 0
+    if "getppid" in str(inject):
+        assert "killed by SIGKILL" in volume.read("/srv/trace")
+    else:
+        # All but the link's, whose owner alone is set, and each once.
+        assert f"owner or mode of {ENTRIES + 1} entries set" in said
+    volume.mark()
+    assert "entries set" not in run(volume)
+    assert volume.changes() == {}
+
+
+@several
+def test_the_second_process_is_there_and_never_the_service(volume: Sandbox) -> None:
+    volume.document({**DOCUMENT, "command": "touch /srv/started"})
+    tracer = ["strace", "-f", "-qq", "-o", "/srv/trace", "-e", "trace=clone,execve,exit_group"]
+    volume.run([*tracer, "kolla_start"], env=ENVIRON, check=True)
+    trace = volume.read("/srv/trace").splitlines()
+    first = trace[0].split()[0]
+    helpers = {line.split()[0] for line in trace} - {first}
+    assert helpers and any(" clone(" in line for line in trace)
+    assert all(" execve(" not in line for line in trace if line.split()[0] in helpers)
+    assert volume.exists("/srv/started")
+
+
+def test_failures_of_both_are_counted(volume: Sandbox) -> None:
+    for number in range(0, DIRECTORIES, 10):
+        place = f"{VOLUME}/{number}"
+        volume.run(["mount", "--bind", place, place], check=True)
+        volume.run(["mount", "-o", "remount,bind,ro", place], check=True)
+    said = run(volume)
+    count = DIRECTORIES // 10 * (FILES + 1) + 1
+    assert f"{count} entries could not be changed" in said
+    assert f"owner or mode of {ENTRIES + 1 - count} entries set" in said
