@@ -15,6 +15,7 @@ from kolla_start.tree import DIRECTORY, FILE, LINK, Node, mirror
 
 # Beyond so many steps or warnings the log says how many there are, not each of them.
 _LOGGED = 100
+_SHARE = 256  # files to be copied, for which a second process is worth its start
 
 
 def apply(plan: Plan, place: Home) -> int:
@@ -25,6 +26,8 @@ def apply(plan: Plan, place: Home) -> int:
     try:
         if plan.writes():
             _replace(plan, place)
+        elif plan.after.seen != plan.before.seen:
+            _remember(plan, place)
         return _mend_trees(plan)
     except OSError as error:
         raise _failed(error, place.defaults) from error
@@ -50,16 +53,23 @@ def _replace(plan: Plan, place: Home) -> None:
         _keep(save, before)
     if meanwhile.originals != before.originals:
         write_state(place, meanwhile)
-    for number, step in enumerate(plan.steps):
-        if number < _LOGGED:
-            log.info(str(step))
-        try:
-            _carry_out(step)
-        except OSError as error:
-            raise _failed(error, step.path) from error
+    copies = [step for step in plan.steps if step.node is not None and step.node.kind == FILE]
+    if len(copies) < _SHARE:
+        _carry_out_all(plan.steps, _LOGGED)
+    else:
+        # Files last: where their directories stand, their order does not matter.
+        rest = [step for step in plan.steps if step.node is None or step.node.kind != FILE]
+        _carry_out_all(rest, _LOGGED)
+        _share(copies, max(0, _LOGGED - len(rest)))
     if len(plan.steps) > _LOGGED:
         log.info(f"and {len(plan.steps) - _LOGGED} more like these")
     _set_times(plan.steps)
+    for path, (key, half) in plan.unseen.items():
+        from kolla_start import seen
+
+        found = seen.with_copy(key, half, path)
+        if found is not None:
+            after.seen[path] = found
     if plan.command is not None:
         _record(place.run_command, plan.command)
     if plan.options:
@@ -73,6 +83,15 @@ def _replace(plan: Plan, place: Home) -> None:
     write_own(place, after)
     for kept in plan.dropped:
         disk.remove(kept)
+
+
+def _remember(plan: Plan, place: Home) -> None:
+    """Record only what was seen: nothing that a start needs."""
+    try:
+        prepare(place)
+        write_own(place, plan.after)
+    except OSError:
+        pass  # The next start reads it all again.
 
 
 def _record(path: str, text: str) -> None:
@@ -89,6 +108,7 @@ def _both(before: Records, after: Records) -> Records:
     both.parents = sorted({*before.parents, *after.parents})
     both.attributes = {**after.attributes, **before.attributes}
     both.placed = before.placed | after.placed
+    both.seen = {}
     return both
 
 
@@ -105,6 +125,38 @@ def _keep(save: Save, before: Records) -> None:
                 disk.sync_directory(disk.split(path)[0])
         except OSError as error:
             raise _failed(error, path) from error
+
+
+def _carry_out_all(steps: list[Step], logged: int) -> None:
+    for number, step in enumerate(steps):
+        if number < logged:
+            log.info(str(step))
+        try:
+            _carry_out(step)
+        except OSError as error:
+            raise _failed(error, step.path) from error
+
+
+def _share(copies: list[Step], logged: int) -> None:
+    """Copy many files, half of them in a second process if one is to be had."""
+    from kolla_start import helper
+
+    half = len(copies) // 2
+    mine, theirs = copies[:half], copies[half:]
+
+    def copy() -> bytes:
+        _carry_out_all(theirs, 0)
+        return b"done"
+
+    other = helper.start(copy)
+    try:
+        _carry_out_all(mine, logged)
+    finally:
+        # Nobody must be writing when this returns, whatever has happened.
+        done = other is not None and other.result()
+    if not done:
+        # What it has copied is copied again; what stopped it stops this process too, and is said.
+        _carry_out_all(theirs, 0)
 
 
 def _carry_out(step: Step) -> None:
@@ -151,7 +203,7 @@ def _copy(path: str, node: Node, sync: bool) -> None:
 def _set_attributes(path: str, node: Node) -> None:
     if node.preserve and node.kind == DIRECTORY:
         assert node.source is not None
-        disk.set_attributes(path, disk.attributes(node.source, follow=True))
+        disk.set_attributes(path, disk.attributes(node.source, node.safe))
 
 
 def _set_times(steps: list[Step]) -> None:

@@ -22,6 +22,8 @@ import stat
 # Not collections.abc: it would import collections.
 from _collections_abc import Callable
 
+from kolla_start import log
+
 _PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = _PATH_ONLY | os.O_DIRECTORY
 LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -239,11 +241,16 @@ def lstat(path: str) -> os.stat_result | None:
 
 def names(path: str) -> list[str]:
     """The names in a directory, sorted, without following a link at its last component."""
-    fd = _open(path, LIST)
+    fd = open_directory(path)
     try:
         return sorted(os.listdir(fd))
     finally:
         os.close(fd)
+
+
+def open_directory(path: str) -> int:
+    """A descriptor of a directory, to be listed and closed; no link at its last component."""
+    return _open(path, LIST)
 
 
 def read_file(path: str) -> bytes | None:
@@ -301,31 +308,32 @@ def same_content(source: str, path: str, size: int, safe_source: bool = False) -
         os.close(theirs)
 
 
-def attributes(path: str, follow: bool) -> dict[str, bytes]:
-    """Extended attributes, ACLs among them (xattr(7)), of a source; empty where unsupported.
+def attributes(path: str, safe: bool) -> dict[str, bytes]:
+    """Extended attributes, ACLs among them (xattr(7)); empty where unsupported.
 
-    Raises OSError where they cannot be read.
+    `safe`: by safe steps and through no link, as for anything but a mounted source. Raises
+    OSError where they cannot be read, and Unsafe.
     """
+    if not safe:
+        return _attributes(path)
+    fd = _open(path, _PATH_ONLY)
     try:
-        found = os.listxattr(path, follow_symlinks=follow)
+        return _attributes(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+
+
+def _attributes(place: str | int) -> dict[str, bytes]:
+    try:
         return {
-            name: os.getxattr(path, name, follow_symlinks=follow)
-            for name in found
+            name: os.getxattr(place, name)
+            for name in os.listxattr(place)
             if name != "security.selinux"  # the label belongs to the place, not to the file
         }
     except OSError as error:
         if error.errno not in {errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA}:
             raise
         return {}
-
-
-def attributes_at(path: str) -> dict[str, bytes]:
-    """The same of a destination, by a safe way."""
-    fd = _open(path, _PATH_ONLY)
-    try:
-        return attributes(f"/proc/self/fd/{fd}", follow=True)
-    finally:
-        os.close(fd)
 
 
 def writable(path: str) -> bool:
@@ -595,7 +603,7 @@ def sync_file(path: str) -> None:
 
 def sync_directory(path: str) -> None:
     """Bring the names in a directory to the storage (fsync(2))."""
-    fd = _open(path, LIST)
+    fd = open_directory(path)
     try:
         os.fsync(fd)
     finally:
@@ -615,7 +623,11 @@ def lock(path: str, create: bool) -> int | None:
         if create:
             raise
         return None
-    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        log.info(f"another run holds {path}: waiting for its end")
+        fcntl.flock(fd, fcntl.LOCK_EX)
     return fd
 
 
@@ -665,7 +677,7 @@ def _finish(fd: int, uid: int, gid: int, mode: int, preserve_from: int | None) -
     os.fchmod(fd, mode)
     if preserve_from is not None:
         origin = os.fstat(preserve_from)
-        _copy_attributes(attributes(f"/proc/self/fd/{preserve_from}", follow=True), fd)
+        _copy_attributes(_attributes(preserve_from), fd)
         os.utime(fd, ns=(origin.st_atime_ns, origin.st_mtime_ns))
 
 

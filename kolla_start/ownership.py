@@ -109,6 +109,10 @@ class Rules:
                 walks.append(Walk(root, any(rule.recurse for rule in rules), self))
         return walks
 
+    def reach(self, path: str) -> bool:
+        """Whether any of them speaks of a path or of anything below it."""
+        return bool(self._about(path)) or any(root.startswith(f"{path}/") for root in self._by_root)
+
     def of_entries(self, path: str) -> "Rule":
         """What the entries of a directory should have: one answer if there is only one."""
         rules = [rule for rule in self._about(path) if rule.recurse]

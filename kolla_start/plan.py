@@ -12,6 +12,7 @@ overrides: originals of what left the document, `directories`, `files`, `config_
 import errno
 import os
 import stat
+import time
 from _collections_abc import Callable
 
 from kolla_start import disk, forms, owners
@@ -88,6 +89,7 @@ class Plan:
     command:  the text of /run_command if it is to be written
     options:  whether the options file is to be written, or removed
     walks:    owners and modes of whole trees
+    unseen:   large directories that the steps change: what it takes to know them again (seen.py)
     files:    the regular files of the final state
     first:    a plan to be carried out before, and this one made anew after it: something that
               leaves the document lies inside something that stays, or around it
@@ -95,7 +97,7 @@ class Plan:
 
     __slots__ = (
         "after", "before", "command", "dropped", "files", "first", "launch", "options", "saves",
-        "steps", "walks", "warnings",
+        "steps", "unseen", "walks", "warnings",
     )  # fmt: skip
 
     def __init__(self, before: Records, launch: Launch) -> None:
@@ -107,6 +109,7 @@ class Plan:
         self.command: str | None = None
         self.options = False
         self.walks: list[Walk] = []
+        self.unseen: dict[str, tuple[object, bytes]] = {}
         self.files: list[str] = []
         self.first: Plan | None = None
         self.launch = launch
@@ -120,21 +123,26 @@ class Plan:
             or self.command is not None
             or self.options
             or self.before.pending
-            or self.after.own_json() != self.before.own_json()
-            or self.after.originals != self.before.originals
+            or not self.after.same_as(self.before)
         )
 
 
-def decide(config: Config, before: Records, place: Home) -> Plan:
+def decide(config: Config, before: Records, place: Home, trusting: bool = True) -> Plan:
     """Make the plan; reads the disk, changes nothing.
 
-    Raises Refused with every fault of sources, owners and destinations at once.
+    `trusting`: a large directory that was seen to be as its source, and has not been written to
+    since, is not read again. Raises Refused with every fault of sources, owners and destinations
+    at once.
     """
-    planner = _Planner(config, before, place)
+    planner = _Planner(config, before, place, trusting)
     try:
-        plan = planner.whole()
+        try:
+            plan = planner.whole()
+        except _Entwined:
+            planner = _Planner(config, before, place, False)
+            plan = planner.whole()
         if planner.entangled():
-            plan.first = _Planner(config, before, place).restores_only()
+            plan.first = _Planner(config, before, place, False).restores_only()
     except disk.Unsafe as error:
         # A service that runs beside us changed what was found to be safe a moment ago.
         raise Refused([Fault((), str(error))], config.path) from None
@@ -143,8 +151,12 @@ def decide(config: Config, before: Records, place: Home) -> Plan:
     return plan
 
 
+class _Entwined(Exception):
+    """A directory was taken for known, and other parts of the document speak of what is in it."""
+
+
 class _Planner:
-    def __init__(self, config: Config, before: Records, place: Home) -> None:
+    def __init__(self, config: Config, before: Records, place: Home, trusting: bool) -> None:
         self._config = config
         self._before = before
         self._place = place
@@ -157,6 +169,11 @@ class _Planner:
         self._parents: list[str] = []
         # Directories that the plan makes.
         self._fresh: set[str] = set()
+        self._trusting = trusting
+        self._began = time.time_ns()
+        # Large directories that are copied whole, and fingerprints of what they are now.
+        self._large: dict[str, _Copy] = {}
+        self._seen: dict[str, str | None] = {}
 
     def whole(self) -> Plan:
         config = self._config
@@ -171,9 +188,11 @@ class _Planner:
         rules = self._permissions()
         if self._faults:
             raise Refused(self._faults, config.path)
+        sources = self._look_at_large(rules)
         plan = self._compare()
         if self._faults:
             raise Refused(self._faults, config.path)
+        self._remember_large(plan, sources)
         text = command_text(config.command)
         if disk.read_file(self._place.run_command) != text.encode("utf-8", "surrogateescape"):
             plan.command = text
@@ -197,6 +216,7 @@ class _Planner:
         plan.after.parents = list(self._before.parents)
         plan.after.attributes = dict(self._before.attributes)
         plan.after.placed = set(self._before.placed)
+        plan.after.seen = {}
         plan.after.pending = False
         return plan
 
@@ -340,10 +360,15 @@ class _Planner:
                 self._tree.drop(path)
                 self._keys.add(path)
             self._add_parents(path, loc, CONFIG_FILES)
-            copy = _Copy(entry, uid, gid, perm, loc)
+            copy = _Copy(entry, uid, gid, perm, loc, source)
+            if self._known(path, copy):
+                continue
+            count = len(self._tree.nodes)
             todo: list[_Found] = [(source, path, ())]
             while todo:
                 todo += reversed(self._add_source(*todo.pop(), copy))
+            if len(self._tree.nodes) - count >= _LARGE and copy.whole():
+                self._large[path] = copy
 
     def _add_source(
         self, source: str, path: str, above: tuple[tuple[int, int], ...], copy: "_Copy"
@@ -370,7 +395,8 @@ class _Planner:
             self._fault((*copy.loc, "source"), f"{source}: {error.strerror}; mend or remove it")
             return []
         if stat.S_ISREG(status.st_mode):
-            if not os.access(source, os.R_OK):
+            # Asking costs a call; mostly the mode says it.
+            if status.st_mode & 0o444 != 0o444 and not os.access(source, os.R_OK):
                 self._fault((*copy.loc, "source"), f"{source}: Permission denied; make it readable")
                 return []
             self._put_leaf(path, copy.node(FILE, status, source, safe=exposed), copy)
@@ -466,6 +492,78 @@ class _Planner:
                 ),
             )  # fmt: skip
 
+    # --- large directories that are as they were ---
+
+    def _known(self, path: str, copy: "_Copy") -> bool:
+        """Whether a directory is known to be as its source; then it need not be planned."""
+        recorded = self._before.seen.get(path)
+        if recorded is None or not self._trusting or not copy.whole():
+            return False
+        from kolla_start import seen
+
+        found = self._seen[path] = seen.fingerprint(copy.key(path), copy.source, path)
+        if found != recorded:
+            return False
+        node = Node(DIRECTORY, CONFIG_FILES, copy.loc, exact=True, known=True)
+        self._tree.put(path, node)
+        return True
+
+    def _look_at_large(self, rules: Rules) -> dict[str, bytes]:
+        """Before anything is compared: what the large directories and their sources are now.
+
+        Returns the sources' halves of the fingerprints. Raises _Entwined where a known directory
+        is not this document's alone to one entry.
+        """
+        halves: dict[str, bytes] = {}
+        for path, node in self._tree.nodes.items():
+            if node.known and (self._tree.children.get(path) or not self._alone(path, rules)):
+                raise _Entwined
+        if not self._trusting:
+            return halves
+        for path, copy in self._large.items():
+            from kolla_start import seen
+
+            below = f"{path}/"
+            entries = []
+            for inner, node in self._tree.nodes.items():
+                if inner == path or inner.startswith(below):
+                    if node.loc != copy.loc or node.status is None:
+                        break
+                    entries.append(seen.facts(inner[len(path) :], node.status))
+            else:
+                if entries and self._alone(path, rules):
+                    half = seen.of_source(entries, self._began)
+                    if half is not None:
+                        halves[path] = half
+                    if path not in self._seen and is_directory(disk.lstat(path)):
+                        key = copy.key(path)
+                        self._seen[path] = seen.fingerprint(key, copy.source, path)
+        return halves
+
+    def _alone(self, path: str, rules: Rules) -> bool:
+        """Whether no other entry, now or earlier, says what is to be inside a directory."""
+        below = f"{path}/"
+        return not rules.reach(path) and not any(
+            place.startswith(below) for place in (*self._before.originals, *self._before.attributes)
+        )
+
+    def _remember_large(self, plan: Plan, halves: dict[str, bytes]) -> None:
+        """What the records will say of large directories, or what apply() needs to say it."""
+        plan.after.seen = {}
+        changed = {step.path for step in plan.steps}
+        for path, node in self._tree.nodes.items():
+            if node.known:
+                plan.after.seen[path] = self._before.seen[path]
+        for path, copy in self._large.items():
+            below = f"{path}/"
+            if any(place == path or place.startswith(below) for place in changed):
+                if path in halves:
+                    plan.unseen[path] = (copy.key(path), halves[path])
+            elif path in halves:
+                found = self._seen.get(path)
+                if found is not None:
+                    plan.after.seen[path] = found
+
     # --- what left the document ---
 
     def _restores(self) -> None:
@@ -538,6 +636,8 @@ class _Planner:
         return plan
 
     def _compare_one(self, plan: Plan, path: str, node: Node) -> None:
+        if node.known:
+            return
         # What lies in a directory that is yet to be made is not there, whatever stands there now.
         status = None if disk.split(path)[0] in self._fresh else disk.lstat(path)
         if node.kind == ABSENT:
@@ -559,8 +659,8 @@ class _Planner:
             why = _attribute_drift(status, node) if node.kind != PARENT else ""
             if not why and node.preserve and wanted == DIRECTORY:
                 assert node.source is not None
-                theirs = disk.attributes(node.source, follow=True)
-                if theirs != disk.attributes_at(path):
+                theirs = disk.attributes(node.source, node.safe)
+                if theirs != disk.attributes(path, safe=True):
                     why = "extended attributes differ"
             if why:
                 plan.steps.append(Step("set", path, node, node.part, why))
@@ -595,7 +695,7 @@ class _Planner:
         else:
             why = _attribute_drift(status, node)
         if not why and node.preserve:
-            if disk.attributes(node.source, follow=True) != disk.attributes_at(path):
+            if disk.attributes(node.source, node.safe) != disk.attributes(path, safe=True):
                 why = "extended attributes differ"
             elif status.st_mtime_ns != node.status.st_mtime_ns:
                 why, minor = "times differ", True
@@ -706,6 +806,9 @@ class _Planner:
             for path, node in self._tree.nodes.items()
             if node.part == CONFIG_FILES and node.kind != PARENT and path not in self._keys
         }
+        known = tuple(f"{path}/" for path, node in self._tree.nodes.items() if node.known)
+        if known:
+            after.placed |= {path for path in before.placed if path.startswith(known)}
         return after
 
     def _original(self, path: str) -> str | None:
@@ -724,11 +827,18 @@ class _Planner:
 class _Copy:
     """What one config_files entry gives to everything it copies."""
 
-    __slots__ = ("gid", "links", "loc", "merge", "perm", "preserve", "uid")
+    __slots__ = ("gid", "links", "loc", "merge", "perm", "preserve", "source", "uid")
 
     def __init__(
-        self, entry: ConfigFile, uid: int | None, gid: int | None, perm: int | None, loc: Loc
+        self,
+        entry: ConfigFile,
+        uid: int | None,
+        gid: int | None,
+        perm: int | None,
+        loc: Loc,
+        source: str,
     ) -> None:
+        self.source = source
         self.uid = uid
         self.gid = gid
         self.perm = perm
@@ -736,6 +846,14 @@ class _Copy:
         self.merge = entry.merge
         self.preserve = entry.preserve_properties
         self.links = entry.merge and entry.preserve_properties
+
+    def whole(self) -> bool:
+        """Whether it makes the destination exactly as the operator's source."""
+        return not self.merge and self.source.startswith(forms.MOUNTED + "/")
+
+    def key(self, path: str) -> object:
+        """All but the source's content on which it depends what the destination is to be."""
+        return self.source, path, self.uid, self.gid, self.perm, self.preserve
 
     def node(
         self, kind: int, status: os.stat_result, source: str, target: str = "", safe: bool = False
@@ -750,6 +868,9 @@ class _Copy:
             exact=kind == DIRECTORY and not self.merge, safe=safe,
         )  # fmt: skip
 
+
+# Directories of so many entries are worth a fingerprint: to look is quicker than to read.
+_LARGE = 500
 
 # A source still to be looked at: its path, its destination, and the directories it lies in.
 _Found = tuple[str, str, tuple[tuple[int, int], ...]]

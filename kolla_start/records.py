@@ -106,13 +106,14 @@ class Records:
     parents:    directories made because a destination's parent was missing, sorted
     attributes: directory -> owner, group and mode it had before a merge changed them
     placed:     what this program put inside directories that it copied whole
+    seen:       large directory -> fingerprint of it and its source when they were equal (seen.py)
     pending:    a run began to write and did not report its end; if so,
     places:     the directories in which it may have left temporary files, and
     saving:     where it was about to keep originals
     """
 
     __slots__ = (
-        "attributes", "originals", "parents", "pending", "placed", "places", "saving",
+        "attributes", "originals", "parents", "pending", "placed", "places", "saving", "seen",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -120,6 +121,7 @@ class Records:
         self.parents: list[str] = []
         self.attributes: dict[str, tuple[int, int, int]] = {}
         self.placed: set[str] = set()
+        self.seen: dict[str, str] = {}
         self.pending = False
         self.places: list[str] = []
         self.saving: list[str] = []
@@ -130,10 +132,19 @@ class Records:
         twin.parents = list(self.parents)
         twin.attributes = dict(self.attributes)
         twin.placed = set(self.placed)
+        twin.seen = dict(self.seen)
         twin.pending = self.pending
         twin.places = list(self.places)
         twin.saving = list(self.saving)
         return twin
+
+    def same_as(self, other: "Records") -> bool:
+        """Whether both say the same, but for what is only seen, which can be lost."""
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in Records.__slots__
+            if name != "seen"
+        )
 
     def state_json(self) -> dict[str, object]:
         return {
@@ -148,6 +159,7 @@ class Records:
             "parents": self.parents,
             "attributes": {path: list(value) for path, value in self.attributes.items()},
             "placed": sorted(self.placed),
+            "seen": self.seen,
             "places": self.places,
             "saving": self.saving,
         }
@@ -174,6 +186,7 @@ def load(place: Home) -> Records:
                 path: (uid, gid, mode) for path, (uid, gid, mode) in own["attributes"].items()
             }
             records.placed = set(own["placed"])
+            records.seen = dict(own["seen"])
             records.places = own["places"]
             records.saving = own["saving"]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -42,7 +42,8 @@ def configure(strategy: str | None) -> records.Launch:
     log.info(f"{strategy} with {config.path}")
     for unknown in config.unknown:
         log.warning(f"{config.path}: {unknown}: no such key, ignored")
-    plan, lock = _decide_under_lock(config, place)
+    # COPY_ONCE is the last to look at anything, so it looks at everything.
+    plan, lock = _decide_under_lock(config, place, trusting=not once)
     if once and disk.lstat(place.configured) is not None:
         # Another run came first while this one waited.
         _unlock(lock)
@@ -51,7 +52,7 @@ def configure(strategy: str | None) -> records.Launch:
         log.warning(warning)
     if plan.first is not None:
         apply(plan.first, place)
-        plan = decide(config, records.load(place), place)
+        plan = decide(config, records.load(place), place, trusting=False)
     if not plan.steps:
         log.info("all files are as they should be")
     apply(plan, place)
@@ -61,10 +62,12 @@ def configure(strategy: str | None) -> records.Launch:
     return plan.launch
 
 
-def _decide_under_lock(config: document.Config, place: records.Home) -> tuple[Plan, int | None]:
+def _decide_under_lock(
+    config: document.Config, place: records.Home, trusting: bool
+) -> tuple[Plan, int | None]:
     """Two runs at once wait for each other; a refused document leaves not even a lock file."""
     lock = disk.lock(place.lock, create=False)
-    plan = decide(config, records.load(place), place)
+    plan = decide(config, records.load(place), place, trusting)
     if lock is None:
         try:
             records.prepare(place)
@@ -79,7 +82,7 @@ def _decide_under_lock(config: document.Config, place: records.Home) -> tuple[Pl
         if disk.lstat(place.own) is not None or any(
             place.lock.startswith(f"{step.path}/") for step in plan.steps
         ):
-            plan = decide(config, records.load(place), place)
+            plan = decide(config, records.load(place), place, trusting)
     return plan, lock
 
 

@@ -27,10 +27,11 @@ class Node:
     status:  of the source
     safe:    the source lies where a service could write (a saved original): follow no link
     exact:   a directory that holds nothing but what the plan names
+    known:   a directory that is as its source, itself and all that is in it: not compared again
     """
 
     __slots__ = (
-        "exact", "gid", "kind", "loc", "mode", "part", "preserve", "safe",
+        "exact", "gid", "kind", "known", "loc", "mode", "part", "preserve", "safe",
         "source", "status", "target", "uid",
     )  # fmt: skip
 
@@ -48,6 +49,7 @@ class Node:
         preserve: bool = False,
         exact: bool = False,
         safe: bool = False,
+        known: bool = False,
     ) -> None:
         self.kind = kind
         self.part = part
@@ -61,6 +63,7 @@ class Node:
         self.preserve = preserve
         self.exact = exact
         self.safe = safe
+        self.known = known
 
 
 class Tree:
@@ -72,6 +75,11 @@ class Tree:
 
     def put(self, path: str, node: Node) -> None:
         self.nodes[path] = node
+        parent, _, name = path.rpartition("/")
+        beside = self.children.get(parent)
+        if beside is not None and name:
+            beside.add(name)
+            return
         while path != "/":
             path, name = disk.split(path)
             names = self.children.setdefault(path, set())

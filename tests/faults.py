@@ -29,22 +29,26 @@ _LEFT_OUT = frozenset(
     getpid gettid getuid geteuid getgid getegid getrandom exit_group exit execve umask
     clock_gettime sysinfo prlimit64 set_robust_list rseq arch_prctl sigaltstack""".split()
 )
-_CALL = re.compile(r"^(?:\d+ +)?(\w+)\(")
+_CALL = re.compile(r"^(\d+) +(\w+)\(")
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A start: the image, what is mounted, and a document that was applied before, if any."""
+    """A start: the image, what is mounted, and a document that was applied before, if any.
+
+    `every`: a case that repeats itself is tried at each 97th call, say.
+    """
 
     plant: Callable[[Sandbox], None]
     document: dict[str, Any]
     earlier: dict[str, Any] | None = None
     strategy: str = "COPY_ALWAYS"
+    every: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """The `number`-th call of `call` in the whole process fails with `how`, or kills."""
+    """The `number`-th call of `call` in each process of a start fails with `how`, or kills it."""
 
     case: str
     call: str
@@ -98,6 +102,13 @@ def _root(box: Sandbox) -> None:
     box.chmod("/etc/rooted", 0o711)
 
 
+def _many(box: Sandbox) -> None:
+    """So many that a second process copies half, and a third looks at them (seen.py)."""
+    for number in range(520):
+        box.source(f"many/{number % 4}/{number}", f"content of {number}")
+    box.write("/etc/many/3/image", "image")
+
+
 def _entry(source: str, dest: str, **keys: Any) -> dict[str, Any]:
     entry = {"source": f"{CONFIG_FILES}/{source}", "dest": dest, **keys}
     return entry if "preserve_properties" in keys else {"owner": "nova", "perm": "0640", **entry}
@@ -132,6 +143,14 @@ CASES = {
             "user": "0",
         },
         earlier=_conf_d,
+    ),
+    "many files": Case(
+        _many,
+        {
+            "command": f"touch {MARK}",
+            "config_files": [_entry("many", "/etc/many", owner="root")],
+        },
+        every=97,
     ),
     "COPY_ONCE": Case(_nova, _example(), strategy="COPY_ONCE"),
 }  # fmt: skip
@@ -191,7 +210,7 @@ def reference(name: str) -> Reference:
         _prepare(box, case)
         code, said = _start(box, case, "strace", "-f", "-qq", "-o", "/srv/trace")
         assert code == 0, said
-        calls = _calls(box.read("/srv/trace").splitlines())
+        calls = _calls(box.read("/srv/trace").splitlines())[:: case.every]
         after = _state(box)
         box.document({"command": "true"})
         assert box.set_configs().returncode == 0
@@ -207,22 +226,22 @@ def reference(name: str) -> Reference:
 
 
 def _calls(lines: list[str]) -> list[tuple[str, int]]:
-    """The calls after the document has been asked for, each with its number in the process."""
-    counts: Counter[str] = Counter()
-    found = []
+    """The calls after the document has been asked for, each with its number in its process."""
+    counts: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, int], None] = {}
     begun = False
     for line in lines:
         match = _CALL.match(line)
         if match is None:
             continue
-        call = match[1]
-        counts[call] += 1
+        process, call = match[1], match[2]
+        counts[process, call] += 1
         begun = begun or f'"{CONFIG_FILES}/config.' in line
         if begun and call == "execve":
             break  # the service
         if begun and call not in _LEFT_OUT:
-            found.append((call, counts[call]))
-    return found
+            found[call, counts[process, call]] = None
+    return list(found)
 
 
 # --- one fault ----------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ torture.py runs the same with large numbers; docs/security.md says which promise
 import json
 import os
 import random
+import subprocess
 import time
 from typing import Any
 
@@ -202,6 +203,25 @@ def test_ten_at_once(sandbox: Sandbox) -> None:
     assert sum("missing" in text for text in said) == 1  # one did the work
     assert sandbox.read("/etc/kolla/defaults/etc/d/image") == "image"
     settled(sandbox)
+
+
+def test_waiting_for_another_run_is_said(sandbox: Sandbox) -> None:
+    sandbox.document(document())
+    assert sandbox.set_configs().returncode == 0
+    # Holds the lock until its input ends.
+    hold = ["flock", "/etc/kolla/defaults/lock", "sh", "-c", "echo held; cat"]
+    with sandbox.popen(hold, stdin=subprocess.PIPE) as holder:
+        assert holder.stdin and holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        with sandbox.popen(["kolla_set_configs"], env=COPY_ALWAYS) as waiting:
+            assert waiting.stderr
+            said = ""
+            while "waiting for its end" not in said:
+                said = waiting.stderr.readline()
+                assert said, "it did not wait"
+            assert waiting.poll() is None
+            holder.stdin.close()
+            assert waiting.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize("kilobytes", [4, 40, 400])
