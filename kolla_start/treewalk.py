@@ -22,7 +22,7 @@ _SAMPLE = 8  # entries by which a walk tells slow storage: every one of them tak
 _SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
 _CREW = 64  # threads that ask slow storage
 _OPEN_LEVELS = 16  # directories held open; those above are found again through ".."
-_SHARE = 4096  # entries after which half of what is left is worth another process
+_SHARE = 1024  # entries after which half of what is left is worth another process
 
 # What an entry should have: uid, gid, mode of files, mode of directories (None: as it is).
 Wanted = tuple[int, int, int | None, int | None]
