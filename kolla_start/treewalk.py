@@ -239,6 +239,8 @@ class _Walk:
             if not self._helper.ended():
                 return
             self._gather()
+            if self._helper is not None:
+                return  # It came to grief, and what is being made up for is shared again.
         for level in levels:  # the topmost ones have the largest directories
             if level.fd >= 0 and len(level.inner) > 1:
                 share = _Level(os.dup(level.fd), level.path, level.inner[::2])
