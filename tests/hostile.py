@@ -47,12 +47,19 @@ def furnish(box: Sandbox) -> None:
 Canary = tuple[int, int, int, int, int, int, bytes | tuple[str, ...]]
 
 
-def canaries(box: Sandbox, ctime: bool = True) -> dict[str, Canary]:
-    """Inode, owner, mode, times, and content (of a directory: its names) of each canary."""
-    found: dict[str, Canary] = {}
+def canaries(box: Sandbox, ctime: bool = True) -> dict[str, Canary | None]:
+    """Inode, owner, mode, times, and content (of a directory: its names) of each canary.
+
+    None for one that is gone, or whose directory is.
+    """
+    found: dict[str, Canary | None] = {}
     for path in WATCHED:
         host = box.host(path)
-        status = os.lstat(host)
+        try:
+            status = os.lstat(host)
+        except (FileNotFoundError, NotADirectoryError):
+            found[path] = None
+            continue
         content: bytes | tuple[str, ...]
         times = (status.st_mtime_ns, status.st_ctime_ns if ctime else 0)
         if stat.S_ISDIR(status.st_mode):

@@ -146,7 +146,7 @@ def _run(
     program: Program,
     box: Sandbox,
     result: Result,
-    before: dict[str, hostile.Canary],
+    before: dict[str, hostile.Canary | None],
     runs: int,
     seconds: float,
     upstream: bool,

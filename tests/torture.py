@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -65,10 +66,7 @@ def planted(scale: float) -> list[Row]:
                 hostile.run_upstream(box, timeout=seconds)
             except subprocess.TimeoutExpired:
                 note(f"upstream hangs: {name}")
-            try:
-                upstream += hostile.canaries(box, situation.ctime) != before
-            except FileNotFoundError:
-                upstream += 1
+            upstream += hostile.canaries(box, situation.ctime) != before
     theirs = "-" if hostile.upstream_script() is None else f"{upstream} lost"
     return [Row("planted situations", len(hostile.SITUATIONS), lost, theirs)]
 
@@ -206,7 +204,11 @@ def main() -> int:
     for name in asked.parts or PARTS:
         note(f"{name}, scale {asked.scale:g}")
         began = time.monotonic()
-        rows += PARTS[name](asked.scale)
+        try:
+            rows += PARTS[name](asked.scale)
+        except Exception as problem:  # the rest of the table is worth having
+            traceback.print_exc()
+            rows.append(Row(name, 1, 1, note=f"the harness itself: {problem!r}"))
         note(f"{name}: {time.monotonic() - began:.0f} s")
     print(f"\n{'kind':26}{'tried':>8}{'survived':>10}{'lost':>6}  {'upstream':18} ")
     for row in rows:
