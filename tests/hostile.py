@@ -492,7 +492,9 @@ SITUATIONS: dict[str, Situation] = {
 }  # fmt: skip
 
 
-def prepare(box: Sandbox, situation: Situation, run: Callable[[], object]) -> dict[str, Canary]:
+def prepare(
+    box: Sandbox, situation: Situation, run: Callable[[], object]
+) -> dict[str, Canary | None]:
     """Plant it and put the document there; returns the canaries as they are then."""
     situation.furnished(box)
     if situation.earlier is not None:
