@@ -456,9 +456,10 @@ def machine() -> str:
     python = subprocess.run(
         ["/usr/bin/python3", "-V"], capture_output=True, text=True, check=True
     ).stdout.strip()
+    linux = os.uname().release.partition("-")[0]
     return (
-        f"{os.cpu_count()} x {model}, {memory} GiB, Linux {os.uname().release}, {python}, overlay "
-        "with its upper layer on a tmpfs"
+        f"{os.cpu_count()} x {model}, {memory} GiB, Linux {linux}, {python}, overlay with its "
+        "upper layer on a tmpfs"
     )
 
 

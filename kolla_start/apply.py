@@ -156,6 +156,9 @@ def _share(copies: list[Step], logged: int) -> None:
         done = other is not None and other.result()
     if not done:
         # What it has copied is copied again; what stopped it stops this process too, and is said.
+        if other is not None:
+            for place in {disk.split(step.path)[0] for step in theirs}:
+                disk.remove_temporaries(place)
         _carry_out_all(theirs, 0)
 
 

@@ -35,6 +35,9 @@ _CHUNK = 1 << 20  # bytes
 _MAX_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 _CACHED_DIRECTORIES = 16  # descriptors; a start must work with RLIMIT_NOFILE 64
 
+# What a path that leads nowhere gives, path_resolution(7).
+ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
+
 # Every temporary file begins so: a start that follows a kill removes what is left of them.
 TEMPORARY = ".kolla_start."
 
@@ -222,7 +225,7 @@ def present(path: str, follow: bool = False) -> bool:
     try:
         os.stat(path, follow_symlinks=follow)
     except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+        if error.errno not in ABSENT:
             raise
         return False
     return True
@@ -351,10 +354,13 @@ def rewritable(path: str) -> bool:
 
 
 def free_bytes(path: str) -> tuple[int, int]:
-    """The filesystem that a directory is on, as (device, free bytes)."""
+    """The filesystem that a directory is on, as (device, free bytes).
+
+    One that does not say how large it is (ramfs, some of FUSE) is never full.
+    """
     found = directory(path)
     usage = os.fstatvfs(found.fd)
-    return found.dev, usage.f_bavail * usage.f_frsize
+    return found.dev, usage.f_bavail * usage.f_frsize if usage.f_blocks else 1 << 62
 
 
 def mounts(path: str) -> list[str]:

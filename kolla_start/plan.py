@@ -359,6 +359,8 @@ class _Planner:
             if not entry.merge:
                 self._tree.drop(path)
                 self._keys.add(path)
+                self._large.pop(path, None)
+                self._seen.pop(path, None)
             self._add_parents(path, loc, CONFIG_FILES)
             copy = _Copy(entry, uid, gid, perm, loc, source)
             if self._known(path, copy):
@@ -461,6 +463,9 @@ class _Planner:
             self._merged.add(path)
         elif path not in self._merged:
             self._keys.add(path)
+        here = self._tree.nodes.get(path)
+        if here is not None and here.known:
+            raise _Entwined
         self._tree.put(path, node)
         return path
 
@@ -556,13 +561,15 @@ class _Planner:
                 plan.after.seen[path] = self._before.seen[path]
         for path, copy in self._large.items():
             below = f"{path}/"
-            if any(place == path or place.startswith(below) for place in changed):
-                if path in halves:
-                    plan.unseen[path] = (copy.key(path), halves[path])
-            elif path in halves:
-                found = self._seen.get(path)
+            found = self._seen.get(path)
+            if path not in halves:
+                continue
+            if not any(place == path or place.startswith(below) for place in changed):
                 if found is not None:
                     plan.after.seen[path] = found
+            # What only the steps make private may have been exchanged since it was compared.
+            elif found is not None or path in self._fresh:
+                plan.unseen[path] = (copy.key(path), halves[path])
 
     # --- what left the document ---
 
@@ -597,13 +604,16 @@ class _Planner:
             loc: Loc = ("permissions", entry.index)
             uid, gid = self._ids(entry.owner, loc)
             exclude = compiled(entry.exclude)
-            try:
-                found = matches(entry.path) if has_magic(entry.path) else [entry.path]
-            except OSError as error:
-                self._warnings.append(
-                    f"permissions[{entry.index}] left out: {cause(error, entry.path)}"
-                )
-                continue
+
+            # Its own directories are the service's business: they do not exempt the others.
+            def unreadable(
+                error: OSError, index: int = entry.index, path: str = entry.path
+            ) -> None:
+                self._warnings.append(f"permissions[{index}] passes over {cause(error, path)}")
+
+            found = [entry.path]
+            if has_magic(entry.path):
+                found = matches(entry.path, unreadable)
             for match in sorted({*found, *self._tree.matches(entry.path)}):
                 shown = match.rstrip("/") or "/"
                 try:
@@ -717,7 +727,7 @@ class _Planner:
     def _remove_stale_parents(self, plan: Plan) -> None:
         going = {step.path for step in plan.steps if step.verb == "remove"}
         for path in reversed(self._before.parents):
-            if self._tree.wants(path):
+            if self._tree.wants(path) or self._tree.known_above(path):
                 continue
             if not is_directory(disk.lstat(path)):
                 continue

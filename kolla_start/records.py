@@ -186,7 +186,7 @@ def load(place: Home) -> Records:
                 path: (uid, gid, mode) for path, (uid, gid, mode) in own["attributes"].items()
             }
             records.placed = set(own["placed"])
-            records.seen = dict(own["seen"])
+            records.seen = dict(own.get("seen", {}))
             records.places = own["places"]
             records.saving = own["saving"]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:

@@ -10,7 +10,9 @@ not follow there is no fingerprint, and everything is read, as it is without thi
 - A clock has ticks, and a second write within one leaves the time as it is (git calls such
   entries racy): what is as young as the look at it is not trusted yet.
 - A mapping (mmap(2)) that was made before the look may write later without a new time: a copy is
-  trusted only where no other user than root may write to any entry of it.
+  trusted only where no other user than root (or this very one, where there is no root) may write
+  to any entry of it, or to a directory above it.
+- A network's server, or a FUSE one, makes change times of its own: local filesystems only.
 
 Nothing here writes or decides: plan.py asks for fingerprints, records.py keeps them.
 """
@@ -19,18 +21,19 @@ import marshal
 import os
 import stat
 import time
-from _blake2 import blake2b  # hashlib would load OpenSSL
 from _operator import attrgetter, itemgetter
 
 from kolla_start import disk, helper
+from kolla_start.tree import ancestors
 
 # What an entry is, beside its path below the top.
 _FACTS = attrgetter("st_dev", "st_ino", "st_size", "st_ctime_ns")
+# A network's or a FUSE server's change times come from elsewhere, and late.
+_LOCAL = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "tmpfs", "overlay"))
 Facts = tuple[str, int, int, int, int]
 
 _BELOW = itemgetter(0)
 _CHANGED = itemgetter(4)
-_BYTES = 16  # of a digest; nobody gains anything by a collision, its files are root's already
 _REALTIME_COARSE = 5  # clock_gettime(2): the clock that files are stamped with
 _TICK_NS = 2_000_000_000  # the coarsest one of any filesystem: FAT's two seconds
 # Whole milliseconds may come from a filesystem that has longer ticks than the clock.
@@ -85,10 +88,18 @@ def _of_mounted(top: str) -> bytes | None:
 
 def _of_copy(top: str) -> bytes | None:
     try:
+        for place in ancestors(top):
+            status = disk.lstat(place)
+            if status is None or not _private(status):
+                return None
         fd = disk.open_directory(top)
     except (OSError, disk.Unsafe):
         return None
     return _look(fd, now() - 1, private=True)
+
+
+def _private(status: os.stat_result) -> bool:
+    return not status.st_mode & 0o022 and disk.trusted(status.st_uid)
 
 
 def _look(top: int, latest: int, private: bool) -> bytes | None:
@@ -102,7 +113,7 @@ def _look(top: int, latest: int, private: bool) -> bytes | None:
     todo = [""]
     try:
         status = os.fstat(top)
-        if private and (status[0] & 0o022 or status[4] not in (own, 0)):
+        if private and not _private(status):
             return None
         entries.append(facts("", status))
         while todo:
@@ -135,7 +146,23 @@ def _look(top: int, latest: int, private: bool) -> bytes | None:
         return None
     finally:
         os.close(top)
+    if not _local({entry[1] for entry in entries}, entries[0][1]):
+        return None
     return _digest(entries, latest)
+
+
+def _local(devices: set[int], top: int) -> bool:
+    """Whether all are filesystems whose change times this kernel makes (proc(5), mountinfo)."""
+    kinds: dict[int, str] = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+        for line in table:
+            major, minor = line.split(" ", 3)[2].split(":")
+            kinds[os.makedev(int(major), int(minor))] = line.rpartition(" - ")[2].split(" ", 1)[0]
+    if kinds.get(top) not in _LOCAL:
+        return False
+    # The files of an overlay may bear devices that no table has.
+    other = "overlay" if kinds[top] == "overlay" else ""
+    return all(kinds.get(device, other) in _LOCAL for device in devices)
 
 
 def _digest(entries: list[Facts], latest: int) -> bytes | None:
@@ -146,7 +173,16 @@ def _digest(entries: list[Facts], latest: int) -> bytes | None:
     ):
         return None
     entries.sort(key=_BELOW)
-    return blake2b(marshal.dumps(entries, 0), digest_size=_BYTES).digest()
+    return _hash(marshal.dumps(entries, 0))
+
+
+def _hash(data: bytes) -> bytes | None:
+    try:
+        from _blake2 import blake2b  # hashlib would load OpenSSL
+
+        return blake2b(data, digest_size=16).digest()
+    except (ImportError, ValueError):
+        return None  # in FIPS mode some distributions forbid it
 
 
 def _whole(key: object, mine: bytes | None, theirs: bytes | None) -> str | None:
@@ -160,5 +196,5 @@ def _whole(key: object, mine: bytes | None, theirs: bytes | None) -> str | None:
         boot = os.read(fd, 64)
     finally:
         os.close(fd)
-    both = repr(key).encode("utf-8", "surrogateescape") + boot + mine + theirs
-    return blake2b(both, digest_size=_BYTES).hexdigest()
+    whole = _hash(repr(key).encode("utf-8", "surrogateescape") + boot + mine + theirs)
+    return None if whole is None else whole.hex()

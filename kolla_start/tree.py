@@ -6,7 +6,7 @@ and writes nothing; plan.py fills the tree and compares it with the disk.
 
 import os
 import stat
-from _collections_abc import Iterator
+from _collections_abc import Callable, Iterator
 
 from kolla_start import disk
 from kolla_start.errors import Loc
@@ -111,6 +111,14 @@ class Tree:
                 return node.exact
         return False
 
+    def known_above(self, path: str) -> bool:
+        """Whether a path lies in a directory that is not compared again."""
+        for place in ancestors(path):
+            node = self.nodes.get(place)
+            if node is not None:
+                return node.known
+        return False
+
     def covers(self, path: str) -> bool:
         """Whether the final state says already what becomes of a path."""
         return path in self.nodes or self.exact_above(path)
@@ -200,27 +208,39 @@ def has_magic(pattern: str) -> bool:
     return "*" in pattern or "?" in pattern or "[" in pattern
 
 
-def matches(pattern: str) -> list[str]:
+def matches(pattern: str, unreadable: Callable[[OSError], None] | None = None) -> list[str]:
     """What an absolute shell pattern finds (glob(7)), sorted; a plain path, if anything is there.
 
-    Raises OSError where a directory cannot be read: glob.glob() would take it for empty.
+    What cannot be looked at is handed to `unreadable`, or raises OSError: glob.glob() would take
+    it for empty.
     """
-    if not has_magic(pattern):
-        return [pattern] if disk.present(pattern) else []
-    from fnmatch import filter as matching
-
     found = [""]
     for part in pattern.split("/")[1:]:
         if not has_magic(part):
             found = [f"{place}/{part}" for place in found]
             continue
+        from fnmatch import filter as matching
+
         here, found = found, []
         for place in here:
             try:
                 names = os.listdir(f"{place}/")
-            except (FileNotFoundError, NotADirectoryError):
+            except OSError as error:
+                if error.errno not in disk.ABSENT:
+                    if unreadable is None:
+                        raise
+                    unreadable(error)
                 continue
             if part[0] != ".":
                 names = [name for name in names if name[0] != "."]
             found += [f"{place}/{name}" for name in matching(names, part)]
-    return sorted(path for path in found if disk.present(path))
+    there = []
+    for path in found:
+        try:
+            if disk.present(path):
+                there.append(path)
+        except OSError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
+    return sorted(there)

@@ -73,23 +73,22 @@ class _Level:
             os.close(self.fd)
             self.fd = -1
 
-    def reopen(self, below: int) -> bool:
-        """Open it again through its child; False if the child is no longer in it."""
+    def reopen(self, below: int) -> None:
+        """Open it again through its child. Raises OSError, also if that is no longer in it."""
         if self.fd < 0:
             up = os.open("..", disk.LIST, dir_fd=below)
             if disk.identity(up) != self.identity:
                 os.close(up)
-                return False
+                raise OSError(errno.EAGAIN, "moved while it was walked")
             self.fd = up
-        return True
 
 
 class _Walk:
     """A walk under way: what it has done, who helps it, and whether its storage makes it wait."""
 
     __slots__ = (
-        "_crew", "_failed", "_helper", "_next_line", "_next_share", "_parent", "_rule", "_share",
-        "_top", "count", "failures", "mended",
+        "_alone", "_crew", "_failed", "_helper", "_next_line", "_next_share", "_parent", "_rule",
+        "_share", "_top", "count", "failures", "mended",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +105,7 @@ class _Walk:
         # What the helper has taken over, to be done here should it come to grief.
         self._share: _Level | None = None
         self._parent = 0  # of a helper
+        self._alone = False  # no helper, or no other one, is to be asked for
         self._next_line = time.monotonic() + _PROGRESS_SECONDS
         self._next_share = _SHARE
         self.count = 0
@@ -137,8 +137,11 @@ class _Walk:
             level = levels[-1]
             if not level.inner:
                 levels.pop()
-                if levels and not levels[-1].reopen(level.fd):
-                    self.failed(level.path, OSError(errno.EAGAIN, "moved while it was walked"))
+                try:
+                    if levels:
+                        levels[-1].reopen(level.fd)
+                except OSError as error:
+                    self.failed(level.path, error)
                     while levels and levels[-1].fd < 0:
                         levels.pop()
                 os.close(level.fd)
@@ -159,7 +162,10 @@ class _Walk:
             levels.append(below)
             if len(levels) > _OPEN_LEVELS:
                 levels[-1 - _OPEN_LEVELS].close()
-            self.scan(below)
+            try:
+                self.scan(below)
+            except OSError as error:
+                self.failed(path, error)
 
     def scan(self, level: _Level) -> None:
         """Look at the entries of one directory: a walk of millions consists of this loop."""
@@ -232,25 +238,27 @@ class _Walk:
     def _divide(self, levels: list[_Level]) -> None:
         """Give half of the directories that are left to another process, if none is at it."""
         self._next_share = self.count + _SHARE
-        # A helper has none of its own, and threads do not survive a fork(2).
-        if self._parent or self._crew is not None:
+        # Threads do not survive a fork(2).
+        if self._alone or self._crew is not None:
             return
         if self._helper is not None:
             if not self._helper.ended():
                 return
             self._gather()
-            if self._helper is not None:
-                return  # It came to grief, and what is being made up for is shared again.
+            if self._alone:
+                return
         for level in levels:  # the topmost ones have the largest directories
             if level.fd >= 0 and len(level.inner) > 1:
-                share = _Level(os.dup(level.fd), level.path, level.inner[::2])
-                del level.inner[::2]
-                self._share = share
                 from kolla_start import helper
 
+                try:
+                    fd = os.dup(level.fd)
+                except OSError:
+                    return
+                self._share = _Level(fd, level.path, level.inner[::2])
+                del level.inner[::2]
                 self._helper = helper.start(self._help)
                 if self._helper is None:
-                    self._next_share = 1 << 62  # nobody to be had: not asked for again
                     self._gather()
                 return
 
@@ -258,6 +266,7 @@ class _Walk:
         """In the helper: do the share, and tell what the parent needs to know."""
         assert self._share is not None
         self._parent = os.getppid()
+        self._alone = True
         self.count = self.mended = self.failures = 0
         self.down([self._share])
         return b"%d %d %d" % (self.count, self.mended, self.failures)
@@ -275,6 +284,8 @@ class _Walk:
             self.mended += mended
             self.failures += failures
         else:
+            # None is to be had, or it came to grief: another one would have to be waited for too.
+            self._alone = True
             self.down([share])
 
     # --- storage that makes everyone wait ---
@@ -300,7 +311,10 @@ class _Walk:
 
     def end(self) -> None:
         """Wait for the helper, and dismiss the threads."""
-        self._gather()
+        try:
+            self._gather()
+        except OSError as error:
+            self.failed(self._top, error)
         if self._crew is not None:
             self._crew.dismiss()
 

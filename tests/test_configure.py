@@ -249,6 +249,37 @@ def test_dest_in_the_directory_that_a_file_had_replaced(sandbox: Sandbox) -> Non
     )
 
 
+def test_what_a_service_planted_among_the_matches_of_a_pattern(sandbox: Sandbox) -> None:
+    sandbox.adduser("nova", 4321)
+    sandbox.source("a", "a")
+    for name in ("a", "b"):
+        sandbox.write(f"/srv/w/{name}/key", mode=0o666)
+    sandbox.symlink("loop", "/srv/w/loop")
+    sandbox.symlink("gone", "/srv/w/dangling")
+    sandbox.source("c/a/x.conf", "x")
+    sandbox.symlink("loop", f"{CONFIG}/c/loop")
+    walk = {"path": "/srv/w/*/k*", "owner": "nova", "perm": "0600"}
+    copy = entry("c/*/*.conf", "/etc/c/")
+    said = apply(sandbox, document(copy, permissions=[walk]))
+    assert "left out" not in said and "passes over" not in said
+    assert [sandbox.mode(f"/srv/w/{name}/key") for name in ("a", "b")] == [0o600, 0o600]
+    assert sandbox.read("/etc/c/x.conf") == "x"
+    settled(sandbox)
+
+
+def test_an_unreadable_directory_exempts_only_itself(sandbox: Sandbox) -> None:
+    for name in ("a", "b"):
+        sandbox.write(f"/srv/w/{name}/key", mode=0o666)
+    walk = {"path": "/srv/w/*/k*", "owner": "root", "perm": "0600"}
+    sandbox.document(document(permissions=[walk]))
+    trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", "/srv/w/a/", "-P", "/srv/w/a"]
+    trace += ["-e", "trace=openat,getdents64", "-e", "inject=openat,getdents64:error=EIO"]
+    done = sandbox.run([*trace, "kolla_set_configs"], env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
+    assert done.returncode == 0
+    assert "permissions[0] passes over /srv/w/a/: Input/output error" in done.stderr
+    assert [sandbox.mode(f"/srv/w/{name}/key") for name in ("a", "b")] == [0o666, 0o600]
+
+
 def test_copy_once(sandbox: Sandbox) -> None:
     sandbox.source("a", "one")
     sandbox.document(document(entry("a", "/etc/a")))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -61,10 +62,9 @@ def read(sandbox: Sandbox, code: int = 0) -> int:
     tracer = ["strace", "-f", "-qq", "-y", "-o", "/srv/trace", "-e", "trace=openat"]
     done = sandbox.run([*tracer, "kolla_set_configs"], env=ENVIRON)
     assert done.returncode == code, done.stderr
+    # Not the directories D, but the files D/F: two processes' lines lie between each other.
     lines = sandbox.read("/srv/trace").splitlines()
-    return sum(
-        "/tree/" in line.rpartition(" = ")[2] and "O_DIRECTORY" not in line for line in lines
-    )
+    return sum(re.search(r"/tree/\d+/\w+>$", line) is not None for line in lines)
 
 
 def equal(sandbox: Sandbox) -> bool:
@@ -221,6 +221,112 @@ def test_other_entries_that_concern_the_same_directory(tree: Sandbox) -> None:
         assert equal(tree)
 
 
+def test_a_merge_into_it(tree: Sandbox) -> None:
+    tree.source("extra/1/new", "new")
+    tree.source("up/tree/1/new", "new")
+    tree.symlink(COPY, "/etc/alias")
+    for source, dest in (("extra", COPY), ("up", "/etc"), ("extra", "/etc/alias")):
+        merge = {"source": f"{CONFIG_FILES}/{source}", "dest": dest, "merge": True}
+        tree.document(document({**merge, "owner": "root", "perm": "0644"}))
+        assert tree.set_configs().returncode == 0
+        assert tree.read(f"{COPY}/1/new") == "new"
+        tree.mark()
+        assert tree.set_configs().returncode == 0
+        assert tree.changes() == {}
+        tree.remove(f"{COPY}/1/new")
+        tree.document(document())
+        assert tree.set_configs().returncode == 0
+        assert equal(tree)
+    tree.remove("/etc/alias")
+
+
+def test_a_pattern_whose_last_match_counts(tree: Sandbox) -> None:
+    for number, count in ((1, 600), (2, 1)):
+        tree.run(["mkdir", "-p", f"{CONFIG_FILES}/g/{number}/same"], check=True)
+        for name in range(count):
+            tree.source(f"g/{number}/same/{name}", f"{number}")
+    pattern = {"source": f"{CONFIG_FILES}/g/*/same", "dest": "/etc/g/"}
+    tree.document(document({**pattern, "owner": "root", "perm": "0644"}))
+    assert tree.set_configs().returncode == 0
+    time.sleep(2.1)
+    for _ in range(2):
+        assert tree.set_configs().returncode == 0
+        assert os.listdir(tree.host("/etc/g/same")) == ["0"]
+    tree.remove(f"{CONFIG_FILES}/g/2")
+    assert tree.set_configs("--check").returncode == 1
+    assert tree.set_configs().returncode == 0
+    assert len(os.listdir(tree.host("/etc/g/same"))) == 600
+    tree.remove(f"{CONFIG_FILES}/g")
+
+
+def test_an_empty_directory_of_it_that_was_a_parent_before(tree: Sandbox) -> None:
+    tree.document({"command": "true"})
+    assert tree.set_configs().returncode == 0
+    tree.source("one", "one")
+    inner = {"source": f"{CONFIG_FILES}/one", "dest": f"{COPY}/empty/x"}
+    tree.document({"command": "true", "config_files": [{**inner, "owner": "root", "perm": "600"}]})
+    assert tree.set_configs().returncode == 0
+    tree.mkdir(f"{CONFIG_FILES}/tree/empty")
+    time.sleep(2.1)
+    tree.document(document())
+    for _ in range(4):
+        assert tree.set_configs().returncode == 0
+        assert equal(tree)
+    assert seen(tree)
+    os.rmdir(tree.host(f"{CONFIG_FILES}/tree/empty"))
+
+
+def test_where_others_could_exchange_it_there_is_no_trust(tree: Sandbox) -> None:
+    """A directory above is the service's, or one inside was until a moment ago."""
+    tree.mkdir("/etc/of_nova", owner="nova")
+    elsewhere = document()
+    elsewhere["config_files"][0]["dest"] = "/etc/of_nova/tree"
+    tree.document(elsewhere)
+    for _ in range(2):
+        assert tree.set_configs().returncode == 0
+        assert seen(tree) == {}
+    tree.document(document())
+    assert tree.set_configs().returncode == 0
+    tree.chown(f"{COPY}/1", "nova")
+    assert tree.set_configs().returncode == 0
+    assert seen(tree) == {}
+    assert read(tree) == 2 * DIRECTORIES * FILES
+    assert read(tree) == 0
+
+
+def test_a_filesystem_whose_times_are_not_this_kernels_is_not_trusted(tree: Sandbox) -> None:
+    # ramfs stands for NFS and FUSE: one that is not in the list.
+    tree.mkdir("/etc/other")
+    tree.run(["mount", "-t", "ramfs", "none", "/etc/other"], check=True)
+    elsewhere = document()
+    elsewhere["config_files"][0]["dest"] = "/etc/other/tree"
+    tree.document(elsewhere)
+    for _ in range(2):
+        assert tree.set_configs().returncode == 0
+        assert seen(tree) == {}
+    tree.document(document())
+    assert tree.set_configs().returncode == 0
+    tree.run(["umount", "/etc/other"], check=True)
+
+
+def test_without_the_digest_everything_is_read(tree: Sandbox) -> None:
+    """As on a host in FIPS mode, where the module or the call may fail."""
+    for broken in ("sys.modules['_blake2'] = None", "sys.modules['_blake2'] = Forbidden"):
+        program = f"""
+import sys
+class Forbidden:
+    def blake2b(*_, **__):
+        raise ValueError("disabled for FIPS")
+{broken}
+from kolla_start import set_configs
+sys.argv[1:] = []
+set_configs.main()
+"""
+        done = tree.run([f"{VENV}/bin/python", "-I", "-c", program], env=ENVIRON)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        assert seen(tree) == {}
+
+
 def test_copy_once_reads_and_flushes_everything(tree: Sandbox) -> None:
     trace = ["strace", "-f", "-qq", "-y", "-o", "/srv/trace", "-e", "trace=fsync"]
     environ = {"KOLLA_CONFIG_STRATEGY": "COPY_ONCE"}
@@ -242,15 +348,15 @@ def test_it_leaves_with_the_document(tree: Sandbox) -> None:
 
 HELPER_DIES = """
 import os, sys
-from kolla_start import apply, set_configs
-parent, carry_out, count = os.getpid(), apply._carry_out, 0
-def dying(step):
+from kolla_start import disk, set_configs
+parent, finish, count = os.getpid(), disk._finish, 0
+def dying(*arguments):  # in the middle of a file
     global count
     count += 1
     if os.getpid() != parent and count > 100:
         os.kill(os.getpid(), 9)
-    carry_out(step)
-apply._carry_out = dying
+    finish(*arguments)
+disk._finish = dying
 sys.argv[1:] = []
 set_configs.main()
 """

@@ -90,6 +90,19 @@ def test_the_second_process_is_there_and_never_the_service(volume: Sandbox) -> N
     assert volume.exists("/srv/started")
 
 
+@pytest.mark.parametrize("number", [0, 7, 14, 29, 30, 45, 58, 59])
+def test_a_directory_that_cannot_be_read_is_said_and_the_rest_is_set(
+    volume: Sandbox, number: int
+) -> None:
+    place = f"{VOLUME}/{number}"
+    said = run(volume, "-P", place, "-e", "trace=getdents64", "-e", "inject=getdents64:error=EIO")
+    assert f"WARNING permissions: {place}: Input/output error" in said
+    assert "1 entries could not be changed" in said
+    left = set(wrong(volume))
+    inside = f"{volume.host(VOLUME)}/{number}/"
+    assert len(left) == len(os.listdir(inside)) and all(path.startswith(inside) for path in left)
+
+
 def test_failures_of_both_are_counted(volume: Sandbox) -> None:
     for number in range(0, DIRECTORIES, 10):
         place = f"{VOLUME}/{number}"
