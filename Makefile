@@ -33,7 +33,7 @@ generated: setup
 pytest: setup
 	$(BIN)/python -m pytest
 
-# The long part of the tests: hours at TORTURE=1, minutes at TORTURE=0.02 (what CI runs).
+# The long part of the tests: 40 minutes on two cores at TORTURE=1, two at 0.01 (what CI runs).
 torture: setup
 	$(BIN)/pip install -q -e '.[torture]'
 	$(BIN)/python tests/torture.py --scale $(or $(TORTURE),1)
