@@ -21,6 +21,8 @@ _PROGRESS_SECONDS = 5.0
 _SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
 _SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
 _CREW = 64  # threads that ask slow storage
+_AHEAD = 6  # directories that they open before their turn, each of them two descriptors,
+_LISTED = 256  # and entries of each that they ask for
 _OPEN_LEVELS = 16  # directories held open; those above are found again through ".."
 _SHARE = 1024  # entries after which half of what is left is worth another process
 
@@ -52,20 +54,48 @@ def mend(
     finally:
         walk.end()
         for level in levels:
-            level.close()
+            level.leave()
     return walk.mended, walk.failures
 
 
 class _Level:
-    """A directory of the walk: its descriptor (-1 while closed) and the directories left to do."""
+    """A directory of the walk: its descriptor (-1 while closed) and the directories left to do.
 
-    __slots__ = ("fd", "identity", "inner", "path")
+    `ahead`: those of them that are open already. `first`, `rest`: its entries, as far as listed.
+    """
+
+    __slots__ = ("ahead", "fd", "first", "identity", "inner", "path", "rest")
 
     def __init__(self, fd: int, path: str, inner: list[str] | None = None) -> None:
         self.fd = fd
         self.path = path
         self.inner: list[str] = inner or []
+        self.ahead: dict[str, _Level] = {}
+        self.first: list[os.DirEntry[str]] = []
+        self.rest: os._ScandirIterator[str] | None = None
         self.identity = (0, 0)
+
+    def look(self) -> None:
+        """List the first entries. Raises OSError, and is closed then."""
+        from itertools import islice
+
+        try:
+            self.rest = os.scandir(self.fd)
+            self.first = list(islice(self.rest, _LISTED))
+        except OSError:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Close it for good, and all that was opened through it."""
+        if self.rest is not None:
+            self.rest.close()
+        for level in self.ahead.values():
+            level.leave()
+        self.ahead.clear()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
     def close(self) -> None:
         if self.fd >= 0:
@@ -143,17 +173,21 @@ class _Walk:
                 except OSError as error:
                     self.failed(level.path, error)
                     while levels and levels[-1].fd < 0:
-                        levels.pop()
-                os.close(level.fd)
+                        levels.pop().leave()
+                level.leave()
                 continue
             if self.count >= self._next_share:
                 self._divide(levels)
             if self._parent and os.getppid() != self._parent:
                 return  # Nobody waits for this helper any more.
+            if self._crew is not None:
+                self._crew.open_ahead(level)
             inner = level.inner.pop()
             path = disk.join(level.path, inner)
             try:
-                below = _Level(os.open(inner, disk.LIST, dir_fd=level.fd), path)
+                below = level.ahead.pop(inner, None) or _Level(
+                    os.open(inner, disk.LIST, dir_fd=level.fd), path
+                )
             except FileNotFoundError:
                 continue  # A running service may remove its own directories.
             except OSError as error:
@@ -175,8 +209,8 @@ class _Walk:
         # The kinds and modes (st_mode) of entries, no directories, that were found right here.
         right: set[int] = set()
         count = self.count
-        with os.scandir(level.fd) as entries:
-            for entry in self._ahead(entries):
+        with level.rest or os.scandir(level.fd) as entries:
+            for entry in self._ahead(level.first, entries):
                 count += 1
                 if not count & 0xFFF:
                     self._tick(count)
@@ -203,6 +237,7 @@ class _Walk:
                 elif constant is not None and not is_directory:
                     right.add(kind)
         self.count = count
+        level.first = []
 
     def _mend(
         self, at: int, name: str, parent: str, status: os.stat_result, wanted: Wanted
@@ -290,13 +325,14 @@ class _Walk:
 
     # --- storage that makes everyone wait ---
 
-    def _ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterable["os.DirEntry[str]"]:
+    def _ahead(
+        self, first: "list[os.DirEntry[str]]", entries: Iterator["os.DirEntry[str]"]
+    ) -> Iterable["os.DirEntry[str]"]:
         """The entries; those of slow storage with their status asked for already, many at once."""
         from itertools import chain
 
         if self._crew is not None:
-            return self._crew.ahead(entries)
-        first = []
+            return chain(first, self._crew.ahead(entries))
         for entry in entries:
             first.append(entry)
             start = time.monotonic()
@@ -322,16 +358,18 @@ class _Walk:
 class _Crew:
     """Threads that wait for slow storage (a network's) in the walk's place, all at the same time.
 
-    They only ask for the status of entries, which os.DirEntry keeps; the walk itself is the same.
+    They open and list directories and ask for the status of entries, which os.DirEntry keeps; the
+    walk itself is the same.
     """
 
     def __init__(self) -> None:
         import _thread
         from _queue import SimpleQueue
 
-        self._jobs: SimpleQueue[list[os.DirEntry[str]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._done: SimpleQueue[None] = SimpleQueue()
         self._count = 0
+        self._opened: _Level | None = None  # the one through which directories are open
         try:
             while self._count < _CREW:
                 _thread.start_new_thread(self._work, ())
@@ -341,19 +379,56 @@ class _Crew:
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            _ask(job)
-            self._done.put(None)
+            try:
+                job()
+            finally:
+                self._done.put(None)
+
+    def _do(self, jobs: list[Callable[[], None]]) -> None:
+        """Do all of them at the same time, and wait for it; nothing where there are no threads."""
+        if self._count:
+            for job in jobs:
+                self._jobs.put(job)
+            for _ in jobs:
+                self._done.get()
+
+    def _ask_all(self, entries: "list[os.DirEntry[str]]") -> None:
+        def asking(share: "list[os.DirEntry[str]]") -> Callable[[], None]:
+            return lambda: _ask(share)
+
+        shares = (entries[number :: self._count] for number in range(self._count))
+        self._do([asking(share) for share in shares if share])
+
+    def open_ahead(self, level: _Level) -> None:
+        """Open the directories that come next, if none are open, and ask what is in them.
+
+        Whatever cannot be opened is left to the walk, which says so.
+        """
+        if self._opened is not None and self._opened.ahead:
+            return
+        self._opened = level
+
+        def opening(name: str) -> Callable[[], None]:
+            def open_it() -> None:
+                try:
+                    fd = os.open(name, disk.LIST, dir_fd=level.fd)
+                    one = _Level(fd, disk.join(level.path, name))
+                    one.look()
+                except OSError:
+                    return
+                level.ahead[name] = one
+
+            return open_it
+
+        self._do([opening(name) for name in level.inner[-_AHEAD:]])
+        self._ask_all([entry for one in level.ahead.values() for entry in one.first])
 
     def ahead(self, entries: Iterator["os.DirEntry[str]"]) -> Iterator["os.DirEntry[str]"]:
         from itertools import islice
 
         # So many at a time: a walk's memory does not grow with the directory.
         while batch := list(islice(entries, _CREW * 16)):
-            jobs = [batch[number :: self._count] for number in range(self._count)]
-            for job in jobs:
-                self._jobs.put(job)
-            for _ in jobs:
-                self._done.get()
+            self._ask_all(batch)
             yield from batch
 
     def dismiss(self) -> None:
