@@ -225,14 +225,14 @@ def nova_compute(bench: Bench) -> None:
         bench.box.source(name, (source / name).read_bytes())
 
 
-def tree_owner() -> dict[str, object]:
+def tree_owner(place: str = VOLUME) -> dict[str, object]:
     """`permissions` of a whole volume, to which `chown -R` is the equal."""
-    walk = {"path": VOLUME, "owner": "nova:nova", "perm": "0644", "recurse": True}
+    walk = {"path": place, "owner": "nova:nova", "perm": "0644", "recurse": True}
     return {"command": "/bin/true", "permissions": [walk]}
 
 
-def tree_copy() -> dict[str, object]:
-    copy = {"source": f"{CONFIG_FILES}/tree", "dest": COPY, "owner": "root", "perm": "0644"}
+def tree_copy(place: str = f"{CONFIG_FILES}/tree") -> dict[str, object]:
+    copy = {"source": place, "dest": COPY, "owner": "root", "perm": "0644"}
     return {"command": "/bin/true", "config_files": [copy]}
 
 
@@ -415,27 +415,38 @@ def s10(bench: Bench, repeats: Repeats) -> Iterator[Line]:
     yield Line("S10", what, f"{walk / 1024:.1f} MB", f"S1 {shown_mine}", more, 5.0)
 
 
-def s11(bench: Bench, repeats: Repeats) -> Iterator[Line]:
-    """What each entry costs beyond an empty run, at 100,000 against at 1,000 entries."""
-    for what, document, first in (
-        ("growth of S5, 1,000 to 100,000 entries", tree_owner(), False),
-        ("growth of S7, 1,000 to 100,000 entries", tree_copy(), True),
-    ):
-        costs = []
-        for directories in (0, 10, 1000):
-            bench.configure(document)
+def _mounted(bench: Bench, document: dict[str, object], first: bool) -> Callable[[], None]:
+    def mount() -> None:
+        bench.box.document(document)
+        if first:
             bench.fresh()
-            bench.grow(f"{CONFIG_FILES}/tree" if first else VOLUME, directories, 99)
-            if not first:
-                bench.shell(f"chown -R nova:nova {VOLUME}")
-            bench.install(OURS)
-            before = bench.fresh if first else lambda: None
-            ours = Contender("ours", SET_CONFIGS, "root", before)
-            if not first:
-                bench.run(SET_CONFIGS)
-            in_turn(bench, [ours], repeats[1] if directories > 10 else repeats[0])
-            costs.append(statistics.median(ours.seconds))
-        empty, few, many = costs
+
+    return mount
+
+
+def s11(bench: Bench, repeats: Repeats) -> Iterator[Line]:
+    """What each entry costs beyond an empty run, at 100,000 against at 1,000 entries, in turn."""
+    for what, top, document, first in (
+        ("growth of S5, 1,000 to 100,000 entries", VOLUME, tree_owner, False),
+        ("growth of S7, 1,000 to 100,000 entries", f"{CONFIG_FILES}/tree", tree_copy, True),
+    ):
+        bench.configure({"command": "/bin/true"})
+        bench.fresh()
+        bench.install(OURS)
+        sizes = []
+        for directories in (0, 10, 1000):
+            place = f"{top}/{directories}"
+            bench.grow(place, directories, 99)
+            bench.shell(f"chown -R nova:nova {place}")
+
+            before = _mounted(bench, document(place), first)
+            sizes.append(Contender(str(directories), SET_CONFIGS, "root", before))
+            before()
+            bench.run(SET_CONFIGS)
+        for _ in range(repeats[1]):
+            in_turn(bench, sizes[:2], 3)
+            in_turn(bench, sizes[2:], 1)
+        empty, few, many = (statistics.median(size.seconds) for size in sizes)
         each, base = (many - empty) / 100_000, (few - empty) / 1_000
         shown_each = f"{each * 1e6:.1f} us each"
         yield Line("S11", what, shown_each, f"{base * 1e6:.1f} us each", each / base, 1.15)
