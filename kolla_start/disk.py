@@ -157,12 +157,17 @@ def trusted(uid: int) -> bool:
     return uid in {0, os.geteuid()}
 
 
+def private(status: os.stat_result) -> bool:
+    """Whether only root, or this very user, can write to it: the mask of an ACL is in the mode."""
+    return trusted(status.st_uid) and not status.st_mode & 0o022
+
+
 def _safe_step(parent: Directory, child: os.stat_result) -> bool:
     return (
         trusted(parent.uid)
         or child.st_uid == parent.uid
         or child.st_dev != parent.dev  # a mount: only root puts one there
-        or (trusted(child.st_uid) and not child.st_mode & 0o022)
+        or private(child)
     )
 
 

@@ -520,8 +520,8 @@ class _Planner:
         is not this document's alone to one entry.
         """
         halves: dict[str, bytes] = {}
-        for path, node in self._tree.nodes.items():
-            if node.known and (self._tree.children.get(path) or not self._alone(path, rules)):
+        for path in self._tree.known():
+            if self._tree.children.get(path) or not self._alone(path, rules):
                 raise _Entwined
         if not self._trusting:
             return halves
@@ -554,11 +554,8 @@ class _Planner:
 
     def _remember_large(self, plan: Plan, halves: dict[str, bytes]) -> None:
         """What the records will say of large directories, or what apply() needs to say it."""
-        plan.after.seen = {}
+        plan.after.seen = {path: self._before.seen[path] for path in self._tree.known()}
         changed = {step.path for step in plan.steps}
-        for path, node in self._tree.nodes.items():
-            if node.known:
-                plan.after.seen[path] = self._before.seen[path]
         for path, copy in self._large.items():
             below = f"{path}/"
             found = self._seen.get(path)
@@ -816,7 +813,7 @@ class _Planner:
             for path, node in self._tree.nodes.items()
             if node.part == CONFIG_FILES and node.kind != PARENT and path not in self._keys
         }
-        known = tuple(f"{path}/" for path, node in self._tree.nodes.items() if node.known)
+        known = tuple(f"{path}/" for path in self._tree.known())
         if known:
             after.placed |= {path for path in before.placed if path.startswith(known)}
         return after

@@ -61,7 +61,7 @@ def fingerprint(key: object, source: str, copy: str) -> str | None:
 
 
 def of_source(entries: list[Facts], when: int) -> bytes | None:
-    """The source's half, from what a plan has learnt of it since `when` (now())."""
+    """The source's half, from what a plan has learnt of it since `when` (ns)."""
     return _digest(entries, when - _TICK_NS)
 
 
@@ -90,16 +90,12 @@ def _of_copy(top: str) -> bytes | None:
     try:
         for place in ancestors(top):
             status = disk.lstat(place)
-            if status is None or not _private(status):
+            if status is None or not disk.private(status):
                 return None
         fd = disk.open_directory(top)
     except (OSError, disk.Unsafe):
         return None
     return _look(fd, now() - 1, private=True)
-
-
-def _private(status: os.stat_result) -> bool:
-    return not status.st_mode & 0o022 and disk.trusted(status.st_uid)
 
 
 def _look(top: int, latest: int, private: bool) -> bytes | None:
@@ -113,7 +109,7 @@ def _look(top: int, latest: int, private: bool) -> bytes | None:
     todo = [""]
     try:
         status = os.fstat(top)
-        if private and not _private(status):
+        if private and not disk.private(status):
             return None
         entries.append(facts("", status))
         while todo:

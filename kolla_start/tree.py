@@ -104,20 +104,22 @@ class Tree:
         if path != "/" and parent in self.children:
             self.children[parent].discard(name)
 
+    def _above(self, path: str) -> Node | None:
+        """The nearest node above a path."""
+        return next((self.nodes[place] for place in ancestors(path) if place in self.nodes), None)
+
     def exact_above(self, path: str) -> bool:
-        for place in ancestors(path):
-            node = self.nodes.get(place)
-            if node is not None:
-                return node.exact
-        return False
+        node = self._above(path)
+        return node is not None and node.exact
 
     def known_above(self, path: str) -> bool:
         """Whether a path lies in a directory that is not compared again."""
-        for place in ancestors(path):
-            node = self.nodes.get(place)
-            if node is not None:
-                return node.known
-        return False
+        node = self._above(path)
+        return node is not None and node.known
+
+    def known(self) -> list[str]:
+        """The directories that are not compared again."""
+        return [path for path, node in self.nodes.items() if node.known]
 
     def covers(self, path: str) -> bool:
         """Whether the final state says already what becomes of a path."""

@@ -276,17 +276,22 @@ def test_an_empty_directory_of_it_that_was_a_parent_before(tree: Sandbox) -> Non
     os.rmdir(tree.host(f"{CONFIG_FILES}/tree/empty"))
 
 
+def never_trusted(sandbox: Sandbox, dest: str) -> None:
+    """The same directory, copied elsewhere, is read at each start."""
+    elsewhere = document()
+    elsewhere["config_files"][0]["dest"] = dest
+    sandbox.document(elsewhere)
+    for _ in range(2):
+        assert sandbox.set_configs().returncode == 0
+        assert seen(sandbox) == {}
+    sandbox.document(document())
+    assert sandbox.set_configs().returncode == 0
+
+
 def test_where_others_could_exchange_it_there_is_no_trust(tree: Sandbox) -> None:
     """A directory above is the service's, or one inside was until a moment ago."""
     tree.mkdir("/etc/of_nova", owner="nova")
-    elsewhere = document()
-    elsewhere["config_files"][0]["dest"] = "/etc/of_nova/tree"
-    tree.document(elsewhere)
-    for _ in range(2):
-        assert tree.set_configs().returncode == 0
-        assert seen(tree) == {}
-    tree.document(document())
-    assert tree.set_configs().returncode == 0
+    never_trusted(tree, "/etc/of_nova/tree")
     tree.chown(f"{COPY}/1", "nova")
     assert tree.set_configs().returncode == 0
     assert seen(tree) == {}
@@ -298,14 +303,7 @@ def test_a_filesystem_whose_times_are_not_this_kernels_is_not_trusted(tree: Sand
     # ramfs stands for NFS and FUSE: one that is not in the list.
     tree.mkdir("/etc/other")
     tree.run(["mount", "-t", "ramfs", "none", "/etc/other"], check=True)
-    elsewhere = document()
-    elsewhere["config_files"][0]["dest"] = "/etc/other/tree"
-    tree.document(elsewhere)
-    for _ in range(2):
-        assert tree.set_configs().returncode == 0
-        assert seen(tree) == {}
-    tree.document(document())
-    assert tree.set_configs().returncode == 0
+    never_trusted(tree, "/etc/other/tree")
     tree.run(["umount", "/etc/other"], check=True)
 
 
