@@ -1,5 +1,5 @@
 # make demo: the main job, on this machine.   make test: everything that can be checked, checked.
-# make torture, make bench: the long ones.
+# make torture, make bench: the long ones.   make peers: the newest releases of what it replaces.
 # Both install what they need (apt-get as root, pip into .venv) and say so.
 
 PYTHON ?= /usr/bin/python3
@@ -7,7 +7,7 @@ BIN := .venv/bin
 export DEBIAN_FRONTEND := noninteractive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test setup lint types generated pytest torture bench clean
+.PHONY: demo test setup lint types generated pytest torture bench peers clean
 
 demo:
 	@PYTHON=$(PYTHON) tests/setup.sh demo
@@ -41,6 +41,11 @@ torture: setup
 # How long it takes, beside upstream, chown, cp and rsync.
 bench: setup
 	$(BIN)/python benchmarks/bench.py --markdown
+
+# The newest Kolla and kolla-ansible beside the pinned ones (tests/peers.txt): what changed there,
+# and whether the tests are content with it.
+peers: setup
+	$(BIN)/python tests/peers.py newest
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

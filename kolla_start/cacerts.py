@@ -18,6 +18,7 @@ from kolla_start.entry import run
 
 MOUNTED = "/var/lib/kolla/config_files/ca-certificates"
 COPIED = "/var/lib/kolla/share/ca-certificates"
+CONFIG_DATA = "/var/lib/config-data/ca-certificates"  # where tcib's images look
 PREFIX = "kolla-customca-"
 _OURS = "kolla"  # upstream's sign for what it may remove, in the directories below
 
@@ -152,13 +153,18 @@ def _names(directory: str) -> list[str]:
 def _certificates(copied: bool, say: bool) -> dict[str, bytes]:
     """The operator's certificates by the names that they are installed under."""
     directory = COPIED if copied else MOUNTED
+    names = _certificate_names(directory)
+    if not names and not copied:
+        directory = CONFIG_DATA
+        names = _certificate_names(directory)
     found: dict[str, bytes] = {}
-    for name in _names(directory):
-        if name.startswith("."):  # as the shell's *; Kubernetes keeps its machinery there
-            continue
+    for name in names:
         path = f"{directory}/{name}"
         try:
-            found[PREFIX + name] = _read(path, copied)
+            found[PREFIX + name] = _read(path, directory)
+        except disk.Unsafe as problem:
+            if say:
+                log.warning(f"CA certificates: {problem}; it is left out")
         except OSError as problem:
             if problem.errno in {errno.EACCES, errno.EPERM}:
                 raise
@@ -167,18 +173,28 @@ def _certificates(copied: bool, say: bool) -> dict[str, bytes]:
     return found
 
 
-def _read(path: str, copied: bool) -> bytes:
-    if copied:
+def _certificate_names(directory: str) -> list[str]:
+    # As the shell's *; Kubernetes keeps its machinery under names that begin with a dot.
+    return [name for name in _names(directory) if not name.startswith(".")]
+
+
+def _read(path: str, directory: str) -> bytes:
+    """A certificate. Raises OSError, and Unsafe for what a service could have put there."""
+    if directory == COPIED:
         # The document may have given this directory to the service: no link is followed in it,
         # and a second name for a file of somebody else is no certificate.
         status = disk.lstat(path)
         if status and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
             raise OSError(errno.EMLINK, "has more than one name", path)
         return disk.read_file(path) or b""
+    exposed = directory == CONFIG_DATA and disk.exposed(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
+        if exposed or (directory == CONFIG_DATA and not disk.trusted(status.st_uid)):
+            raise disk.Unsafe(f"{path} is, or could be, the service's own")
         with open(descriptor, "rb", closefd=False) as stream:
             return stream.read()
     finally:

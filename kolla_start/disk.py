@@ -9,8 +9,11 @@ openat(2)), and a step is refused where a non-root user could have chosen what l
 
 - a symbolic link is followed only if root owns it and only root can replace it;
 - from a directory of a non-root user the way leads on only to that user's own directories, to a
-  mount point, or to a directory of root that nobody else can write: rename(2) needs write
-  permission on a directory to move it to another parent, so the user cannot have put it there.
+  mount point, to a directory of root that nobody else can write (rename(2) needs write permission
+  on a directory to move it to another parent, so the user cannot have put it there), or to one
+  that the document itself gives away (declare()), to its present owner or to one who can read it;
+- where somebody else can write, another user's file or directory is given only to who can read it
+  anyway, and a file with more than one name to nobody.
 
 It must not decide anything: what belongs where is the plan's business (plan.py).
 """
@@ -38,6 +41,9 @@ _CACHED_DIRECTORIES = 16  # descriptors; a start must work with RLIMIT_NOFILE 64
 # What a path that leads nowhere gives, path_resolution(7).
 ABSENT = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
+# What an object is, whatever its name: device and inode number.
+Identity = tuple[int, int]
+
 # Every temporary file begins so: a start that follows a kill removes what is left of them.
 TEMPORARY = ".kolla_start."
 
@@ -47,16 +53,21 @@ class Unsafe(Exception):
 
 
 class Directory:
-    """An open directory (O_PATH): good until the next call of a function of this module."""
+    """An open directory (O_PATH): good until the next call of a function of this module.
 
-    __slots__ = ("dev", "fd", "mode", "real", "uid")
+    private: nobody but root (and this very user) can write it
+    root_only: nor any directory above it: whatever is in it is as the image or root made it
+    """
 
-    def __init__(self, fd: int, real: str, status: os.stat_result) -> None:
+    __slots__ = ("fd", "private", "real", "root_only", "status", "uid")
+
+    def __init__(self, fd: int, real: str, status: os.stat_result, below_root_only: bool) -> None:
         self.fd = fd
         self.real = real
+        self.status = status
         self.uid = status.st_uid
-        self.mode = status.st_mode
-        self.dev = status.st_dev
+        self.private = private(status)
+        self.root_only = below_root_only and self.private
 
 
 _directories: dict[str, Directory] = {}
@@ -104,13 +115,14 @@ def directory(path: str) -> Directory:
             todo += target.split("/")[::-1]
             continue
         status = os.fstat(fd)
-        if not _safe_step(here, status):
+        if not _safe_step(here, status, real, fd):
             os.close(fd)
             raise Unsafe(
                 f"{real} belongs to uid {status.st_uid} but lies in a directory of uid {here.uid}, "
-                "who could have moved it there; give both one owner"
+                "who could have moved it there; name it under `directories` with its owner, or "
+                "give both one owner"
             )
-        here = _remember(real, Directory(fd, real, status))
+        here = _remember(real, Directory(fd, real, status, here.root_only))
     if here.real != path:
         _directories[path] = here
     return here
@@ -120,7 +132,7 @@ def _root() -> Directory:
     found = _directories.get("/")
     if found is None:
         fd = os.open("/", _DIRECTORY)
-        found = _directories["/"] = Directory(fd, "/", os.fstat(fd))
+        found = _directories["/"] = Directory(fd, "/", os.fstat(fd), True)
     return found
 
 
@@ -162,12 +174,60 @@ def private(status: os.stat_result) -> bool:
     return trusted(status.st_uid) and not status.st_mode & 0o022
 
 
-def _safe_step(parent: Directory, child: os.stat_result) -> bool:
+def _safe_step(parent: Directory, child: os.stat_result, real: str, fd: int) -> bool:
     return (
         trusted(parent.uid)
         or child.st_uid == parent.uid
-        or child.st_dev != parent.dev  # a mount: only root puts one there
+        or child.st_dev != parent.status.st_dev  # a mount: only root puts one there
         or private(child)
+        or any(child.st_uid == uid or _can_read(uid, child, fd) for uid in _declared(real))
+    )
+
+
+# Whom the document gives which directories: by their real paths, and by the tops of whole trees.
+_given: dict[str, set[int]] = {}
+_given_below: dict[str, set[int]] = {}
+
+
+def declare(path: str, uid: int, below: bool = False) -> None:
+    """The document gives the directory at a real path to this user, `below`: and all that is in it.
+
+    From then on a step from another user's directory into it is taken.
+    """
+    _given.setdefault(path, set()).add(uid)
+    if below:
+        _given_below.setdefault(path, set()).add(uid)
+
+
+def forget_declared() -> None:
+    """Another document, or the same one anew."""
+    _given.clear()
+    _given_below.clear()
+
+
+def _declared(real: str) -> set[int]:
+    found = set(_given.get(real, ()))
+    place = real
+    while place != "/" and _given_below:
+        place = split(place)[0]
+        found |= _given_below.get(place, set())
+    return found
+
+
+def _can_read(uid: int, status: os.stat_result, fd: int) -> bool:
+    """Whether a user can read an open file, or list and pass a directory, by its mode.
+
+    The mode says it only where there is no ACL (acl(5)); where there is one the answer is no.
+    """
+    from kolla_start import owners
+
+    bits = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+    if status.st_uid == uid:
+        bits <<= 6
+    elif status.st_gid in owners.groups(uid):
+        bits <<= 3
+    return status.st_mode & bits == bits and not any(
+        name.startswith("system.posix_acl") for name in attribute_names(fd)
     )
 
 
@@ -178,7 +238,8 @@ def _trusted_link(parent: Directory, name: str, real: str) -> str:
     except OSError:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real) from None
     owner = os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_uid
-    swappable = parent.mode & 0o022 and not parent.mode & stat.S_ISVTX
+    mode = parent.status.st_mode
+    swappable = mode & 0o022 and not mode & stat.S_ISVTX
     if not trusted(owner) or not trusted(parent.uid) or swappable:
         raise Unsafe(
             f"{real} is a symbolic link that uid {owner if owner else parent.uid} or a group can "
@@ -289,11 +350,17 @@ def exposed(source: str) -> bool:
         at = directory(parent)
         status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
-            _refuse_planted(status, path, trusted(at.uid), None)
+            if _has_planted_name(status, at.status):
+                raise Unsafe(_HARD_LINK % (path, status.st_nlink))
             return not trusted(at.uid)
         target = _trusted_link(at, name, path)
         path = target if target.startswith("/") else join(at.real, target)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), source)
+
+
+def is_null(status: os.stat_result) -> bool:
+    """Whether it is /dev/null, under whatever name (null(4))."""
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
 def same_content(source: str, path: str, size: int, safe_source: bool = False) -> bool:
@@ -331,6 +398,16 @@ def attributes(path: str, safe: bool) -> dict[str, bytes]:
         os.close(fd)
 
 
+def attribute_names(fd: int) -> list[str]:
+    """The names of the extended attributes of an open file, O_PATH as well; none if unsupported."""
+    try:
+        return os.listxattr(f"/proc/self/fd/{fd}")
+    except OSError as error:
+        if error.errno not in {errno.ENOTSUP, errno.EPERM, errno.EACCES}:
+            raise
+        return []
+
+
 def _attributes(place: str | int) -> dict[str, bytes]:
     try:
         return {
@@ -365,7 +442,7 @@ def free_bytes(path: str) -> tuple[int, int]:
     """
     found = directory(path)
     usage = os.fstatvfs(found.fd)
-    return found.dev, usage.f_bavail * usage.f_frsize if usage.f_blocks else 1 << 62
+    return found.status.st_dev, usage.f_bavail * usage.f_frsize if usage.f_blocks else 1 << 62
 
 
 def mounts(path: str) -> list[str]:
@@ -533,16 +610,6 @@ def make_parents(path: str) -> list[str]:
         make_directory(place, os.geteuid(), os.getegid(), 0o755)
         made.append(place)
     return made
-
-
-def set_owner(path: str, uid: int, gid: int, mode: int | None) -> None:
-    """Set owner and mode of what is at the path itself; a link's target is never touched.
-
-    Raises OSError, or Unsafe for a hard link that a service could have planted.
-    """
-    parent, name = split(path)
-    at = directory(parent)
-    set_owner_at(at.fd, name or ".", path, uid, gid, mode, trusted(at.uid))
 
 
 def set_times(path: str, status: os.stat_result) -> None:
@@ -787,7 +854,7 @@ def _mount(fd: int) -> bytes:
         os.close(info)
 
 
-def identity(fd: int) -> tuple[int, int]:
+def identity(fd: int) -> Identity:
     """What an open file is, whatever its name: device and inode number."""
     status = os.fstat(fd)
     return status.st_dev, status.st_ino
@@ -796,29 +863,85 @@ def identity(fd: int) -> tuple[int, int]:
 # --- owners ----------------------------------------------------------------------------------
 
 
-def refuse_planted(path: str, status: os.stat_result, uid: int) -> None:
-    """Raises Unsafe where set_owner() would."""
-    _refuse_planted(status, path, trusted(directory(split(path)[0]).uid), uid)
+def refuse_planted(path: str, uid: int, judged: Identity | None = None) -> Identity:
+    """Raises Unsafe where set_owner() would, and OSError; else tells what has been judged."""
+    at = directory(split(path)[0])
+    found = Found(_open(path, _PATH_ONLY), path, at.status)
+    try:
+        if judged != found.identity:
+            _refuse_planted(found, uid)
+    finally:
+        found.close()
+    return found.identity
+
+
+def set_owner(
+    path: str, uid: int, gid: int, mode: int | None, judged: Identity | None = None
+) -> None:
+    """Set owner and mode of what is at the path itself; a link's target is never touched.
+
+    Raises OSError, or Unsafe for what somebody else could have put there: a second name of a
+    file, what another user keeps to itself. `judged` is what refuse_planted() has let pass, when
+    the directory may have had another owner.
+    """
+    parent, name = split(path)
+    at = directory(parent)
+    set_owner_at(at.fd, name or ".", path, uid, gid, mode, at.status, judged)
+
+
+class Found:
+    """An object that is held open (O_PATH): its path, its status, and that of its directory."""
+
+    __slots__ = ("fd", "holder", "identity", "real", "status")
+
+    def __init__(self, fd: int, real: str, holder: os.stat_result) -> None:
+        self.fd = fd
+        self.real = real
+        self.status = os.fstat(fd)
+        self.identity: Identity = (self.status.st_dev, self.status.st_ino)
+        self.holder = holder
+
+    def close(self) -> None:
+        os.close(self.fd)
 
 
 def set_owner_at(
-    at: int, name: str, path: str, uid: int, gid: int, mode: int | None, safe: bool
+    at: int,
+    name: str,
+    path: str,
+    uid: int,
+    gid: int,
+    mode: int | None,
+    holder: os.stat_result,
+    judged: Identity | None = None,
 ) -> None:
     """Set owner and mode of one entry of an open directory, on the very object that was checked.
 
-    `safe`: only root can write the directory, so a hard link in it is root's own doing.
+    `holder`: the directory's status. `judged`: see set_owner().
     """
     try:
         fd = os.open(name, _PATH_ONLY, dir_fd=at)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
+    found = Found(fd, path, holder)
     try:
-        status = os.fstat(fd)
-        kind = status.st_mode
-        _refuse_planted(status, path, safe, uid)
-        # An O_PATH descriptor names the object, not the path: nothing can be swapped (proc(5)).
-        place = f"/proc/self/fd/{fd}"
-        changed = status.st_uid != uid or status.st_gid != gid
+        set_owner_of(found, uid, gid, mode, judged)
+    finally:
+        found.close()
+
+
+def set_owner_of(
+    found: Found, uid: int, gid: int, mode: int | None, judged: Identity | None = None
+) -> None:
+    """Set owner and mode of what is held open. Raises OSError with its path, and Unsafe."""
+    status, path = found.status, found.real
+    kind = status.st_mode
+    if judged != found.identity:
+        _refuse_planted(found, uid)
+    # An O_PATH descriptor names the object, not the path: nothing can be swapped (proc(5)).
+    place = f"/proc/self/fd/{found.fd}"
+    changed = status.st_uid != uid or status.st_gid != gid
+    try:
         if changed:
             os.chown(place, uid, gid)
         # chown(2) may have cleared the set-id bits, so the mode comes second.
@@ -826,40 +949,76 @@ def set_owner_at(
             os.chmod(place, mode)
     except OSError as error:
         raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(fd)
+    if stat.S_ISDIR(kind):
+        forget(path)  # a step from it is judged by its owner
 
 
-def _refuse_planted(status: os.stat_result, path: str, safe: bool, uid: int | None) -> None:
-    """Raises Unsafe for a hard link that a service could have made to a file that is not its own.
+def open_behind(path: str) -> Found | None:
+    """What a symbolic link leads to that only root can have made; None for any other link.
 
-    `safe`: only root can write the directory. `uid`: the owner that the file is to have.
+    Only root can have made a link that root owns in a directory that nobody else can write, nor
+    any directory above it. /proc/self/fd/1 and the like (images have logs that lead there) stand
+    for the open file itself. Raises FileNotFoundError or NotADirectoryError where it leads
+    nowhere, OSError for a loop, and Unsafe.
     """
-    if (
+    for _ in range(_MAX_LINKS):
+        parent, name = split(path)
+        if name in {"", ".", ".."}:
+            path = directory(path).real
+            parent, name = split(path)
+        at = directory(parent)
+        found = Found(os.open(name or ".", _PATH_ONLY, dir_fd=at.fd), path, at.status)
+        if not stat.S_ISLNK(found.status.st_mode):
+            found.real = join(at.real, name)
+            return found
+        found.close()
+        if not at.root_only or not trusted(found.status.st_uid):
+            return None
+        if at.real == f"/proc/{os.getpid()}/fd":
+            return Found(os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=at.fd), path, at.status)
+        target = os.readlink(name, dir_fd=at.fd)
+        path = target if target.startswith("/") else join(at.real, target)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+_HARD_LINK = (
+    "%s has %d hard links and lies where a service can write; remove the link, or put a copy in "
+    "its place"
+)
+
+
+def _has_planted_name(status: os.stat_result, holder: os.stat_result) -> bool:
+    """Whether it is a hard link that somebody could have made who may not do more than read it.
+
+    `holder`: of the directory. Whatever fs.protected_hardlinks says: it lets a user link to what
+    that user can read and write.
+    """
+    return (
         status.st_nlink > 1
         and not stat.S_ISDIR(status.st_mode)
-        and not safe
-        and status.st_uid != uid
-        and not links_protected()
-    ):
+        and not private(holder)
+        and not _alone(status, holder)
+    )
+
+
+def _alone(status: os.stat_result, holder: os.stat_result) -> bool:
+    """Whether the owner of an object is the one user who can write the directory that it is in."""
+    return status.st_uid == holder.st_uid and not holder.st_mode & 0o022
+
+
+def _refuse_planted(found: Found, uid: int) -> None:
+    """Raises Unsafe for what somebody else could have put there so that root gives it to `uid`."""
+    status, holder = found.status, found.holder
+    if status.st_uid == uid or private(holder) or _alone(status, holder):
+        return
+    if _has_planted_name(status, holder):
+        raise Unsafe(_HARD_LINK % (found.real, status.st_nlink))
+    if trusted(status.st_uid) or stat.S_ISLNK(status.st_mode):
+        return  # what a command run as root has left; a link's owner means nothing
+    shared = holder.st_mode & 0o022 or not (trusted(holder.st_uid) or holder.st_uid == uid)
+    if shared and not _can_read(uid, status, found.fd):
         raise Unsafe(
-            f"{path} has {status.st_nlink} hard links and lies where a service can write; "
-            "set fs.protected_hardlinks to 1, or remove the link"
+            f"{found.real} belongs to uid {status.st_uid} and lies where others can write, so "
+            f"somebody may have moved it there: it is not given to uid {uid}, who cannot read it; "
+            "remove it, or change its owner by hand"
         )
-
-
-_protected: list[bool] = []
-
-
-def links_protected() -> bool:
-    """Whether the kernel keeps users from linking to files that are not theirs (proc_sys_fs(5))."""
-    if not _protected:
-        try:
-            fd = os.open("/proc/sys/fs/protected_hardlinks", os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                _protected.append(os.read(fd, 8).strip() == b"1")
-            finally:
-                os.close(fd)
-        except OSError:
-            _protected.append(False)
-    return _protected[0]

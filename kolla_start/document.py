@@ -9,8 +9,8 @@ import os
 import stat
 
 from kolla_start.acceptor import accept
-from kolla_start.errors import Fault, Refused, cause, refuse
-from kolla_start.forms import MOUNTED, collapsed
+from kolla_start.errors import Fault, Loc, Refused, cause, refuse
+from kolla_start.forms import MOUNTED, collapsed, number_as_perm, tolerated
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class PathEntry:
 
 
 class Permission:
-    """An entry of `permissions`."""
+    """An entry of `permissions`. `mistaken`: what is wrong with its perm if its path is there."""
 
-    __slots__ = ("exclude", "index", "owner", "path", "perm", "recurse")
+    __slots__ = ("exclude", "index", "mistaken", "owner", "path", "perm", "recurse")
 
     def __init__(
         self,
@@ -76,21 +76,23 @@ class Permission:
         perm: int | None = None,
         recurse: bool = False,
         exclude: tuple[str, ...] = (),
+        mistaken: str | None = None,
     ) -> None:
         self.index = index
         self.path = path
         self.owner = owner
         self.perm = perm
+        self.mistaken = mistaken
         self.recurse = recurse
         self.exclude = exclude
 
 
 class Config:
-    """An accepted document. `unknown` are the places of unknown keys, as directories[0].foo."""
+    """An accepted document. `remarks` say what a start takes and `validate` would not."""
 
     __slots__ = (
         "capabilities", "command", "config_files", "directories", "files", "no_new_privileges",
-        "path", "permissions", "unknown", "user",
+        "path", "permissions", "remarks", "user",
     )  # fmt: skip
 
     def __init__(
@@ -104,7 +106,7 @@ class Config:
         user: str | None = None,
         capabilities: tuple[str, ...] = (),
         no_new_privileges: bool = False,
-        unknown: tuple[str, ...] = (),
+        remarks: tuple[Fault, ...] = (),
     ) -> None:
         self.path = path
         self.command = command
@@ -115,7 +117,7 @@ class Config:
         self.user = user
         self.capabilities = capabilities
         self.no_new_privileges = no_new_privileges
-        self.unknown = unknown
+        self.remarks = remarks
 
 
 # --- finding and reading -----------------------------------------------------------------------
@@ -135,7 +137,7 @@ def load(path: str | None = None) -> Config:
         except OSError as error:
             raise refuse(f"{cause(error, YAML)}; mend or remove it") from None
     text = read(path)
-    unknown: list[str] = []
+    unknown: list[Loc] = []
     try:
         document = parse_yaml(text) if is_yaml(path) else parse_json(text)
         accepted = accept(document, unknown)
@@ -148,7 +150,9 @@ def load(path: str | None = None) -> Config:
         if not faults:
             raise AssertionError(f"{path}: refused, and nothing is wrong with it")
         raise Refused(faults, path)
-    return _config(path, document, tuple(unknown))
+    remarks = [Fault(loc, "no such key, ignored") for loc in unknown]
+    remarks += [Fault(*said) for said in tolerated(document) if said[0][-1] != "perm"]
+    return _config(path, document, tuple(remarks))
 
 
 def is_yaml(path: str) -> bool:
@@ -257,7 +261,7 @@ class _Grammar:
 # --- records from an accepted document ---------------------------------------------------------
 
 
-def _config(path: str, document: "dict[str, Any]", unknown: tuple[str, ...]) -> Config:
+def _config(path: str, document: "dict[str, Any]", remarks: tuple[Fault, ...]) -> Config:
     command = document["command"]
     return Config(
         path,
@@ -285,13 +289,14 @@ def _config(path: str, document: "dict[str, Any]", unknown: tuple[str, ...]) -> 
                 _mode(entry.get("perm")),
                 bool(entry.get("recurse")),
                 tuple(entry.get("exclude") or ()),
+                number_as_perm(entry["perm"]) if type(entry.get("perm")) is int else None,
             )
             for index, entry in enumerate(document.get("permissions", ()))
         ),
         document.get("user"),
         tuple(document.get("capabilities", ())),
         document.get("no_new_privileges", False),
-        unknown,
+        remarks,
     )
 
 
@@ -307,5 +312,5 @@ def _path_entries(entries: "list[dict[str, Any]]") -> tuple[PathEntry, ...]:
     )
 
 
-def _mode(perm: str | None) -> int | None:
-    return None if perm is None else int(perm, 8)
+def _mode(perm: str | int | None) -> int | None:
+    return int(perm, 8) if isinstance(perm, str) else None

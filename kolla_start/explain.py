@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from kolla_start import forms
 from kolla_start.document import is_yaml, read
 from kolla_start.errors import Fault, Loc, Refused
 
@@ -284,6 +285,7 @@ def _counted(text: str, position: int) -> Place:
 _WANTED = {
     "string_type": "a string",
     "bool_type": "true or false",
+    "int_type": "a number",
     "list_type": "a list",
     "model_type": "an object",
 }
@@ -315,6 +317,8 @@ def _judged(document: Any, node: yaml.Node | None, strict: bool) -> Iterator[tup
     if strict:
         for loc, section in models.unknown(document):
             yield loc, _unknown(str(loc[-1]), list(section.model_fields)), True
+        for loc, message in forms.tolerated(document):
+            yield loc, message, False
 
 
 def _real(document: Any, loc: Loc) -> Loc:
@@ -350,15 +354,20 @@ def _message(item: "ErrorDetails", section: Any) -> str:
 
 def _wrong_type(items: "list[ErrorDetails]", loc: Loc, node: yaml.Node | None) -> str:
     value = items[0]["input"]
-    wanted = " or ".join(dict.fromkeys(_WANTED[item["type"]] for item in items))
+    kinds = {item["type"] for item in items}
+    if "bool_type" in kinds:
+        kinds = {"bool_type"}  # what else a start takes is nothing to be written
+    elif "int_type" in kinds:
+        kinds.remove("int_type")  # likewise
+    wanted = " or ".join(words for kind, words in _WANTED.items() if kind in kinds)
     what = f"{_kind(value)}; write {wanted}"
-    if wanted == "true or false" and str(value).lower() in ("true", "false", "yes", "no"):
-        what = f"{_kind(value)}; write true or false, without quotes"
+    if wanted == "true or false" and type(value) is str:
+        what += ", without quotes"
+    elif loc and loc[-1] == "perm" and type(value) is int:
+        what = forms.number_as_perm(value)
     elif "string" in wanted and type(value) not in (dict, list, type(None)):
         found, _, there = _find(node, loc)
         written = str(found.value) if there and isinstance(found, yaml.ScalarNode) else ""
-        if loc[-1] == "perm" and written.isdigit() and len(written) <= 4:
-            written = written.zfill(4)
         what = f"{_kind(value)}; put it in quotes" + (f': "{written}"' if written else "")
     elif value is None and len(loc) == 1 and loc[0] != "command":
         what += ", or leave the key out"

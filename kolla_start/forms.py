@@ -8,6 +8,9 @@ no filesystem and no user database: whether a thing exists is for the plan to fi
 
 MOUNTED = "/var/lib/kolla/config_files"
 
+# A source that is a way to say "an empty file" (null(4)).
+NULL = "/dev/null"
+
 # Where this program keeps its records (records.py): no document may write there.
 RECORDS = ("/etc/kolla/defaults", "/etc/kolla/options", "/run_command", "/configured", "/run/kolla")
 
@@ -38,6 +41,10 @@ CAPABILITIES = tuple(
     WAKE_ALARM BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE
     """.split()
 )
+
+# What stands for true beside true itself: real documents have it, and the program being replaced
+# takes any string for true.
+TRUE = ("true", "True", "yes")
 
 _BLANKS = " \t\n"  # the shell's
 _NO_PUNCTUATION = str.maketrans("", "", "/_-:,=@%~")  # what means itself in a regular expression
@@ -119,6 +126,37 @@ def perm(value: str) -> str | None:
     return f'{value!r} is not a mode; write 3 or 4 octal digits, as in "0640"'
 
 
+def number_as_perm(value: int) -> str:
+    """What to write in place of a number, by how it probably came about."""
+    digits, converted = str(value), f"{value:o}" if value >= 0 else ""
+    asked = digits.zfill(4) if _likely_mode(digits) else ""
+    octal = converted.zfill(4) if _likely_mode(converted) else ""
+    if octal and not asked:
+        return f'is a number: YAML reads an unquoted {octal} as {value}; write "{octal}"'
+    if octal:
+        return f'is a number; write "{asked}", or "{octal}" if it was an unquoted {octal} in YAML'
+    if asked:
+        return f'is a number; write "{asked}"'
+    return 'is a number; write 3 or 4 octal digits in quotes, as in "0640"'
+
+
+def _likely_mode(digits: str) -> bool:
+    """Whether anybody means this: the owner may read, and nobody may more than those before."""
+    if perm(digits) is not None:
+        return False
+    user, group, others = (int(digit) for digit in digits[-3:])
+    return bool(user & 4) and not group & ~user and not others & ~group
+
+
+def flag(value: str) -> str | None:
+    """A boolean that is written as a string."""
+    if value in TRUE:
+        return None
+    if value.lower() in {"false", "no"}:
+        return f'is the string "{value}", which Kolla takes for true; write false, without quotes'
+    return "is a string; write true or false, without quotes"
+
+
 def owner(value: str) -> str | None:
     """`user`, `user:` (both mean user:user), `user:group`; ids in place of names."""
     return _names(value, "owner")
@@ -156,8 +194,6 @@ def capability(value: str) -> str | None:
 
 def command(value: str) -> str | None:
     """A command as an unquoted shell variable has it."""
-    if not value.strip(_BLANKS):
-        return "is empty; say what to run"
     if value.startswith("[") and value.rstrip().endswith("]"):
         from kolla_start.document import parse_json
 
@@ -203,17 +239,26 @@ def literal(value: str) -> bool:
 # --- values together ---------------------------------------------------------------------------
 
 
-def needed(value: str | None, preserve_properties: bool | None) -> str | None:
+def needed(value: str | None, preserve_properties: bool | str | None) -> str | None:
     """`owner` and `perm` of a config_files entry."""
     if value is None and not preserve_properties:
         return "is missing or null; add it, or set preserve_properties to true"
     return None
 
 
-def placement(dest: str, source: str, merge: bool | None) -> str | None:
+def preservable(preserve_properties: bool | str | None, source: str) -> str | None:
+    """Whether there are properties that could be preserved."""
+    if preserve_properties and collapsed(source) == NULL:
+        return f"{NULL} has none that a file could have; say owner and perm instead"
+    return None
+
+
+def placement(dest: str, source: str, merge: bool | str | None) -> str | None:
     """Where a config_files entry copies to; all three are good in themselves."""
     source = collapsed(source)
     place = collapsed(dest)
+    if source == NULL and place.endswith("/"):
+        return f"{NULL} is an empty file, no directory's source; name the file that it is to be"
     if place == "/" and not merge:
         return "would replace /; name the path below it, or set merge to true"
     if place.endswith("/"):
@@ -233,20 +278,60 @@ def placement(dest: str, source: str, merge: bool | None) -> str | None:
     return None
 
 
+def tolerated(document: object) -> list[tuple[tuple[str | int, ...], str]]:
+    """What a start takes although it should be written otherwise: where it is, and what to write.
+
+    Of a document that is accepted or not. A number as `perm` of `permissions` is a fault of the
+    start only where the path matches something, as the program being replaced has it.
+    """
+    found: list[tuple[tuple[str | int, ...], str]] = []
+    command = document.get("command") if type(document) is dict else None
+    if type(command) is str and not command.strip(_BLANKS):
+        found.append((("command",), "is empty, so nothing is run; say what to run"))
+    for section, keys in _TOLERANT:
+        entries = document.get(section) if type(document) is dict else None
+        for index, entry in enumerate(entries if type(entries) is list else ()):
+            for name in keys if type(entry) is dict else ():
+                value = entry.get(name)
+                if name == "perm":
+                    if type(value) is int:
+                        found.append(((section, index, name), number_as_perm(value)))
+                elif type(value) is str and value in TRUE:
+                    message = "is a string, taken for true; write true, without quotes"
+                    found.append(((section, index, name), message))
+    return found
+
+
+_TOLERANT = (
+    ("config_files", ("optional", "merge", "preserve_properties")),
+    ("permissions", ("recurse", "perm")),
+)
+
+
+def kept(place: str) -> bool:
+    """Whether a path is one of this program's own records, or lies among them."""
+    return any(place == record or place.startswith(record + "/") for record in RECORDS)
+
+
+def holds_records(place: str) -> bool:
+    """Whether this program's own records lie somewhere below a path."""
+    return any(record.startswith(place.rstrip("/") + "/") for record in RECORDS)
+
+
 def protected(place: str, merge: bool) -> str | None:
     """Why nothing may be copied to this path, which has no slash at its end."""
     if place == MOUNTED or place.startswith(MOUNTED + "/"):
         return f"would write into {MOUNTED}, the mounted configuration; name another path"
-    for kept in RECORDS:
-        if place == kept or place.startswith(kept + "/"):
-            return f"would write into {kept}, where the records of starts are; name another path"
+    for record in RECORDS:
+        if place == record or place.startswith(record + "/"):
+            return f"would write into {record}, where the records of starts are; name another path"
     if merge:
         return None
     if place in STANDARD:
         return f"would replace {place}; name a path inside it, or set merge to true"
-    for kept in (MOUNTED, *RECORDS):
-        if kept.startswith(place + "/"):
-            return f"would replace {place}, which holds {kept}; name a path inside it"
+    for held in (MOUNTED, *RECORDS):
+        if held.startswith(place + "/"):
+            return f"would replace {place}, which holds {held}; name a path inside it"
     return None
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 SCRIPT = b"kolla_extend_start"
+UMASK = b"CONTAINER_KOLLA_UMASK"
 _BASH = b"/bin/bash"
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Debian's bash
 _SUDO = "/usr/bin/sudo"
@@ -58,6 +59,23 @@ def environment() -> dict[bytes, bytes]:
     return given
 
 
+def umask(environ: dict[bytes, bytes]) -> int | None:
+    """The umask that the environment asks for, or None: CONTAINER_KOLLA_UMASK, in octal.
+
+    Raises Refused where it is no umask (umask(2)). Empty is as if it were not set.
+    """
+    asked = environ.get(UMASK, b"")
+    if not asked:
+        return None
+    # Not int() alone, which takes signs, blanks and underscores.
+    if asked.strip(b"01234567") or int(asked, 8) > 0o777:
+        raise errors.refuse(
+            f"{UMASK.decode()} is {os.fsdecode(asked)!r}, no umask; write octal digits, from 000 "
+            "to 777, as in 0027"
+        )
+    return int(asked, 8)
+
+
 def launch(
     command: str | tuple[str, ...], environ: dict[bytes, bytes], arguments: tuple[str, ...] = ()
 ) -> "NoReturn":
@@ -65,15 +83,17 @@ def launch(
 
     A string is a command as an unquoted shell variable has it: split at blanks, each word expanded
     as a file pattern, quotes kept. A tuple is argv. `arguments` are argv in place of either; what
-    the script does to CMD and ARGS, which belong to the configured command, is then ignored.
-    Raises Refused before, and SystemExit(126 or 127) when exec fails, as bash(1) does.
+    the script does to CMD and ARGS, which belong to the configured command, is then ignored. An
+    empty string is no command: there is nothing to become, and the start ends well.
+    The umask is set after the script, as tcib's start script has it.
+    Raises Refused before, SystemExit(126 or 127) when exec fails, as bash(1) does, and
+    SystemExit(0) where there is no command.
     """
+    mask = umask(environ)
     if arguments:
         command = arguments
     words = command if not isinstance(command, str) else tuple(_split(command))
     argv = [_bytes(word) for word in words]
-    if not argv:
-        raise errors.refuse("command: there is no word in it; say what to run")
     if isinstance(command, str) and ("'" in command or '"' in command):
         log.warning(
             "command: quotes in it reach the service as they are, no shell removes them; where "
@@ -89,8 +109,13 @@ def launch(
         )
         # --norc: with -c bash reads ~/.bashrc where standard input is a socket.
         _exec(_BASH, [_BASH, b"--norc", b"-c", program, b"kolla_start"], environ)
+    if not argv:
+        log.info("the command is empty: nothing is run")
+        raise SystemExit(errors.EXIT_OK)
     shown = command.rstrip("\n") if isinstance(command, str) else os.fsdecode(_joined(argv))
     log.info(f"Running command: '{shown}'")
+    if mask is not None:
+        os.umask(mask)
     _exec(_search(argv[0], environ), argv, environ)
 
 
@@ -150,6 +175,7 @@ def _program(
     lines += b"CMD=%s\nARGS=''\n" % _quoted(text)
     if script:
         lines += b". " + SCRIPT + b"\n"
+    lines += b'if builtin test -n "${%s-}"; then builtin umask "$%s"; fi\n' % (UMASK, UMASK)
     if fixed:
         return lines + _SAY % _quoted(b"Running command: '" + text + b"'") + exact + b"\n"
     lines += _SAY % b"\"Running command: '${CMD}${ARGS:+ $ARGS}'\""
@@ -247,14 +273,18 @@ def run(argv: list[str], environ: dict[bytes, bytes], quiet: bool = False) -> in
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, 2, 1),
         ]
-    child = os.posix_spawn(
-        argv[0],
-        argv,
-        environ,
-        file_actions=actions,
-        setsigmask=(),
-        setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),
-    )
+    inherited = os.umask(0o022)  # what these programs make does not depend on the service's
+    try:
+        child = os.posix_spawn(
+            argv[0],
+            argv,
+            environ,
+            file_actions=actions,
+            setsigmask=(),
+            setsigdef=(_signal.SIGPIPE, _signal.SIGXFSZ),
+        )
+    finally:
+        os.umask(inherited)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return code if code >= 0 else 128 - code
 

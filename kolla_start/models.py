@@ -5,8 +5,10 @@ the JSON Schema for editors (schemas/config.schema.json, generated), and the err
 (explain.py). It is never imported by a start with a good document: pydantic costs more than the
 whole start.
 
-Nothing is converted: a string is not a number, "true" is no boolean. A null stands for an absent
-key where the program being replaced took it so: in the optional keys of an entry.
+Nothing is converted: a string is not a number. What real documents have all the same is taken and
+named by `validate` as something to put right (forms.tolerated): "true" as a boolean, a number as
+`perm` of `permissions`. A null stands for an absent key where the program being replaced took it
+so: in the optional keys of an entry.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -80,7 +83,10 @@ Owner = Annotated[str, Form(forms.owner, {"pattern": r"^[^:\s\u0000]+(:[^:\s\u00
 User = Annotated[str, Form(forms.user, {"pattern": r"^[^:\s\u0000]+(:[^:\s\u0000]+)?$"})]
 Capability = Annotated[str, Form(forms.capability, _CAPABILITY)]
 Pattern = Annotated[str, Form(forms.pattern, {"format": "regex"})]
-Command = Annotated[str, Form(forms.command, {"pattern": r"[^ \t\n]"})]
+Command = Annotated[str, Form(forms.command, {"pattern": r"^[^\u0000]*$"})]
+Flag = bool | Annotated[str, Form(forms.flag, {"enum": list(forms.TRUE), "deprecated": True})]
+# Whatever it is, the start decides: only a path that matches something makes it a fault.
+PermAsNumber = Annotated[int, WithJsonSchema({"type": "integer", "deprecated": True})]
 Argv = Annotated[list[Text], Form(forms.argv, {"minItems": 1})]
 
 
@@ -143,7 +149,7 @@ class ConfigFile(Section):
         json_schema_extra={
             "patternProperties": {"^[_$]": True},
             "if": {
-                "properties": {"preserve_properties": {"const": True}},
+                "properties": {"preserve_properties": {"enum": [True, *forms.TRUE]}},
                 "required": ["preserve_properties"],
             },
             "else": {
@@ -155,29 +161,30 @@ class ConfigFile(Section):
     RULES = {
         "owner": (forms.needed, ("preserve_properties",)),
         "perm": (forms.needed, ("preserve_properties",)),
+        "preserve_properties": (forms.preservable, ("source",)),
         "dest": (forms.placement, ("source", "merge")),
     }
 
     source: Source = Field(
         title="Source",
         description="What is copied: an absolute path or a shell pattern, usually below "
-        "/var/lib/kolla/config_files.",
+        "/var/lib/kolla/config_files. /dev/null is an empty file.",
         examples=["/var/lib/kolla/config_files/nova.conf", "/var/lib/kolla/config_files/*.rules"],
     )
-    optional: bool | None = Field(
+    optional: Flag | None = Field(
         default=False,
         title="Optional",
         description="True: it is no error if the source does not exist.",
         examples=[True],
     )
-    merge: bool | None = Field(
+    merge: Flag | None = Field(
         default=False,
         title="Merge",
         description="True: what else is in the destination directory stays. Without it the "
         "destination ends up equal to the source.",
         examples=[True],
     )
-    preserve_properties: bool | None = Field(
+    preserve_properties: Flag | None = Field(
         default=False,
         title="Preserve properties",
         description="True: owner, mode, times, extended attributes and ACLs are the source's; "
@@ -232,11 +239,14 @@ class Permission(Section):
         examples=["/var/log/kolla/nova", "/var/log/kolla/gnocchi/gnocchi-statsd.*"],
     )
     owner: Annotated[Owner, _OWNER]
-    perm: Annotated[Perm | None, _PERM] = Field(default=None, json_schema_extra=_without_default)
-    recurse: bool | None = Field(
+    perm: Annotated[Perm | PermAsNumber | None, _PERM] = Field(
+        default=None, json_schema_extra=_without_default
+    )
+    recurse: Flag | None = Field(
         default=False,
         title="Recurse",
-        description="True: all that is below a directory, too. Links are never followed.",
+        description="True: all that is below a directory, too. A link that only root can have "
+        "made stands for the one object that it leads to; any other is changed itself.",
         examples=[True],
     )
     exclude: list[Pattern] | None = Field(

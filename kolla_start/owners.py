@@ -11,6 +11,7 @@ import pwd
 _LARGEST_ID = 2**32 - 2  # the next one means "leave it alone" to chown(2) and setresuid(2)
 
 _known: dict[str, tuple[int, int]] = {}
+_groups: dict[int, list[int]] = {}
 
 
 class UnknownOwner(Exception):
@@ -50,6 +51,19 @@ def _number(name: str, kind: str) -> int:
     raise UnknownOwner(
         f"no {kind} {name!r} in this container; add it to the image, or name another"
     )
+
+
+def groups(uid: int) -> list[int]:
+    """All groups of a user, as the databases have them; none of one that they do not know."""
+    found = _groups.get(uid)
+    if found is None:
+        try:
+            entry = pwd.getpwuid(uid)
+            found = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        except KeyError:
+            found = []
+        _groups[uid] = found
+    return found
 
 
 class Account:

@@ -69,6 +69,15 @@ class Rules:
         self._by_root: dict[str, list[_Rule]] = {}
         self._parents_of_roots: set[str] = set()
         self._count = 0
+        self._judged: dict[str, disk.Identity] = {}
+
+    def judge(self, root: str, uid: int) -> None:
+        """Look at what a rule speaks of before the steps give its directory to somebody else."""
+        if disk.split(root)[0] in self._tree.nodes:
+            try:
+                self._judged[root] = disk.refuse_planted(root, uid)
+            except (OSError, disk.Unsafe):
+                pass  # Not there yet, or the walk says it.
 
     def add(
         self,
@@ -106,12 +115,23 @@ class Rules:
             if not any(
                 rule.recurse for place in ancestors(root) for rule in self._by_root.get(place, ())
             ):
-                walks.append(Walk(root, any(rule.recurse for rule in rules), self))
+                recurse = any(rule.recurse for rule in rules)
+                walks.append(Walk(root, recurse, self, self._judged.get(root)))
         return walks
 
     def reach(self, path: str) -> bool:
         """Whether any of them speaks of a path or of anything below it."""
         return bool(self._about(path)) or any(root.startswith(f"{path}/") for root in self._by_root)
+
+    def named(self, path: str) -> bool:
+        """Whether the document itself says what a path's owner is, or nobody may be given it."""
+        node = self._tree.nodes.get(path)
+        return (
+            (node is not None and node.kind not in {ABSENT, PARENT})
+            or any(rule.holds(path) for rule in self._about(path))
+            or forms.kept(path)
+            or forms.holds_records(path)
+        )
 
     def of_entries(self, path: str) -> "Rule":
         """What the entries of a directory should have: one answer if there is only one."""
@@ -153,18 +173,23 @@ class Rules:
 class Walk:
     """The `permissions` of one tree."""
 
-    __slots__ = ("_rules", "recurse", "top")
+    __slots__ = ("_judged", "_rules", "recurse", "top")
 
-    def __init__(self, top: str, recurse: bool, rules: "Rules") -> None:
+    def __init__(
+        self, top: str, recurse: bool, rules: "Rules", judged: disk.Identity | None
+    ) -> None:
         self.top = top
         self.recurse = recurse
         self._rules = rules
+        self._judged = judged
 
     def mend(self, failed: Callable[[str, Exception], None]) -> tuple[int, int]:
         """Set what is not as it should be; how many entries were set, and how many failed."""
         from kolla_start import treewalk
 
-        return treewalk.mend(self.top, self.recurse, self._rule, failed)
+        return treewalk.mend(
+            self.top, self.recurse, self._rule, self._rules.named, failed, self._judged
+        )
 
     def _rule(self, path: str) -> "Rule":
         return self._rules.of_entries(path) if path else self._rules.of

@@ -178,6 +178,7 @@ class _Planner:
     def whole(self) -> Plan:
         config = self._config
         self._user()
+        self._declare()
         for entry in config.directories:
             self._guarded((DIRECTORIES, entry.index), self._directory, entry)
         for entry in config.files:
@@ -269,6 +270,22 @@ class _Planner:
                 f"uid {os.geteuid()} cannot become uid {account.uid}; start the container as root",
             )
 
+    def _declare(self) -> None:
+        """Whom the document gives which directories: a step into such a one is taken."""
+        disk.forget_declared()
+        given: list[tuple[str, str, bool]] = []
+        given += [(entry.path, entry.owner, False) for entry in self._config.directories]
+        for rule in self._config.permissions:
+            if not has_magic(rule.path):
+                given.append((rule.path, rule.owner, rule.recurse))
+        # Those above first: the way to the others may lead through them.
+        for path, owner, below in sorted(given):
+            try:
+                uid, _ = owners.ids(owner)
+                disk.declare(disk.canonical(path), uid, below)
+            except (owners.UnknownOwner, disk.Unsafe, OSError):
+                pass  # Whatever is wrong with it is said where its entry is planned.
+
     def _canonical(self, path: str, loc: Loc) -> str | None:
         try:
             return disk.canonical(path)
@@ -294,6 +311,10 @@ class _Planner:
                 return
         elif status is not None and not stat.S_ISDIR(status.st_mode):
             self._fault((*loc, "path"), f"{path} is there and is no directory; remove it")
+            return
+        elif status is not None:
+            disk.refuse_planted(path, uid)
+        if self._reaches_records(path, (*loc, "path"), uid, directory_mode(entry.perm), False):
             return
         self._add_parents(path, loc, DIRECTORIES)
         self._tree.put(
@@ -328,7 +349,8 @@ class _Planner:
                 f"the parent directory {parent} does not exist; name it under `directories`",
             )
             return
-        self._tree.put(path, Node(FILE, FILES, loc, uid, gid, entry.perm))
+        if not self._reaches_records(path, (*loc, "path"), uid, entry.perm, False):
+            self._tree.put(path, Node(FILE, FILES, loc, uid, gid, entry.perm))
 
     def _config_file(self, entry: ConfigFile) -> None:
         loc: Loc = (CONFIG_FILES, entry.index)
@@ -424,10 +446,13 @@ class _Planner:
                 # Kubernetes keeps the machinery of a ConfigMap under names that begin with "..".
                 if not name.startswith("..")
             ]
+        elif disk.is_null(status) and not exposed and not copy.preserve:
+            self._put_leaf(path, copy.node(FILE, status, forms.NULL), copy)
         else:
             self._fault(
                 (*copy.loc, "source"),
-                f"{source} is neither a file nor a directory; only those can be copied",
+                f"{source} is neither a file nor a directory; only those can be copied, and "
+                f"{forms.NULL}, without preserve_properties, as an empty file",
             )
         return []
 
@@ -443,6 +468,7 @@ class _Planner:
     def _put_directory(self, path: str, node: Node, copy: "_Copy") -> str | None:
         """Add a directory; where a merge meets a safe link to one, the directory behind it."""
         if not copy.merge:
+            disk.declare(path, node.uid)
             self._tree.put(path, node)
             return path
         known = self._tree.nodes.get(path)
@@ -458,6 +484,7 @@ class _Planner:
                 status = None  # It leads nowhere: a directory takes its place.
         if known is not None and known.kind not in {DIRECTORY, PARENT}:
             self._tree.drop(path)
+        disk.declare(path, node.uid)
         node.exact = known is not None and known.exact
         if known is None and is_directory(status) and path not in self._before.originals:
             self._merged.add(path)
@@ -601,6 +628,7 @@ class _Planner:
             loc: Loc = ("permissions", entry.index)
             uid, gid = self._ids(entry.owner, loc)
             exclude = compiled(entry.exclude)
+            there = False
 
             # Its own directories are the service's business: they do not exempt the others.
             def unreadable(
@@ -619,9 +647,50 @@ class _Planner:
                     # A service can bring this about at any time: no reason not to start it.
                     self._warnings.append(f"permissions[{entry.index}] left out: {error}")
                     continue
+                if self._reaches_records(path, (*loc, "path"), uid, entry.perm or 0, entry.recurse):
+                    continue
+                there = there or self._there(path, (*loc, "path"))
+                rules.judge(path, uid)
                 rules.add(path, shown, uid, gid, entry.perm, entry.recurse, exclude)
+            if entry.mistaken is not None and there:
+                self._fault((*loc, "perm"), entry.mistaken)
+            elif entry.mistaken is not None:
+                self._warnings.append(f"permissions[{entry.index}].perm: {entry.mistaken}")
         rules.fold()
         return rules
+
+    def _reaches_records(self, path: str, loc: Loc, uid: int, mode: int, recurse: bool) -> bool:
+        """Whether an owner or mode would let somebody at this program's records: a fault then."""
+        if forms.kept(path) or (
+            forms.holds_records(path) and (recurse or not disk.trusted(uid) or mode & 0o022)
+        ):
+            self._fault(
+                loc, f"{path} is, or holds, what this program remembers; name a path beside it"
+            )
+            return True
+        return False
+
+    def _there(self, path: str, loc: Loc) -> bool:
+        """Whether there is, or will be, anything at a path of `permissions`."""
+        node = self._tree.nodes.get(path)
+        if node is not None:
+            return node.kind != ABSENT
+        try:
+            status = disk.lstat(path)
+            if status is not None and stat.S_ISLNK(status.st_mode):
+                found = disk.open_behind(path)
+                if found is not None:
+                    found.close()
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                self._fault(
+                    loc, f"{path} is a link that leads in a circle; mend it, or remove the entry"
+                )
+        except disk.Unsafe:
+            pass  # The walk says so, and leaves it alone.
+        else:
+            return status is not None and not self._tree.exact_above(path)
+        return False
 
     # --- against the disk ---
 
@@ -670,6 +739,7 @@ class _Planner:
                 if theirs != disk.attributes(path, safe=True):
                     why = "extended attributes differ"
             if why:
+                disk.refuse_planted(path, node.uid)
                 plan.steps.append(Step("set", path, node, node.part, why))
             if node.exact:
                 wanted_names = self._tree.children.get(path, set())
@@ -686,7 +756,7 @@ class _Planner:
         elif node.source is None:
             why = _attribute_drift(status, node)
             if why:
-                disk.refuse_planted(path, status, node.uid)
+                disk.refuse_planted(path, node.uid)
                 plan.steps.append(Step("set", path, node, node.part, why))
         else:
             self._compare_file(plan, path, node, status)

@@ -40,8 +40,8 @@ def configure(strategy: str | None) -> records.Launch:
         return records.read_launch(place)
     config = document.load()
     log.info(f"{strategy} with {config.path}")
-    for unknown in config.unknown:
-        log.warning(f"{config.path}: {unknown}: no such key, ignored")
+    for remark in config.remarks:
+        log.warning(f"{config.path}: {remark}")
     # COPY_ONCE is the last to look at anything, so it looks at everything.
     plan, lock = _decide_under_lock(config, place, trusting=not once)
     if once and disk.lstat(place.configured) is not None:
@@ -55,8 +55,10 @@ def configure(strategy: str | None) -> records.Launch:
         plan = decide(config, records.load(place), place, trusting=False)
     if not plan.steps:
         log.info("all files are as they should be")
-    apply(plan, place)
-    if once:
+    failures = apply(plan, place)
+    if once and failures:
+        log.warning("COPY_ONCE is not done: the next start tries what failed again")
+    elif once:
         settle(plan, place)
     _unlock(lock)
     return plan.launch

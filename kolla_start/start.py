@@ -34,6 +34,7 @@ def start(arguments: tuple[str, ...]) -> "NoReturn":
     Raises Refused, Failed, or SystemExit with the code that a failed exec or step has.
     """
     environ = launch.environment()
+    launch.umask(environ)  # that it is one is known before anything is changed
     strategy = os.environ.get("KOLLA_CONFIG_STRATEGY")
     user = None
     if os.geteuid() == 0:

@@ -1,8 +1,13 @@
 """Owners and modes of whole trees: the other leaf of the one door to the disk (disk.py).
 
 On the container-start path, imported for `permissions` only. It walks as `chown -R` does, on
-directory descriptors and through no link, and writes only where something is wrong. It must not
-decide what is right: ownership.py answers that, for a whole directory at once where it can.
+directory descriptors, descends through no link, and writes only where something is wrong. It must
+not decide what is right: ownership.py answers that, for a whole directory at once where it can.
+
+A directory is given away after all that is in it, so that whoever could have put something there
+is still to be seen. Where that is only root nobody can exchange entries, so they may be named, and
+links are those of the image (or root's): such a link stands for what it leads to. Anywhere else a
+link is changed itself.
 """
 
 import errno
@@ -33,47 +38,76 @@ Rule = Wanted | Callable[[str], Wanted | None]
 
 
 def mend(
-    top: str, recurse: bool, rule: Callable[[str], Rule], failed: Callable[[str, Exception], None]
+    top: str,
+    recurse: bool,
+    rule: Callable[[str], Rule],
+    named: Callable[[str], bool],
+    failed: Callable[[str, Exception], None],
+    judged: disk.Identity | None = None,
 ) -> tuple[int, int]:
     """Give a tree the owners and modes it should have; how many were set, and how many failed.
 
-    `rule(path)` tells what the entries of a directory should have ("" asks for the top itself).
+    `rule(path)` tells what the entries of a directory should have ("" asks for the top itself);
+    `named(path)` whether the document speaks of what a link leads to under that path; `judged` is
+    the top if the plan has looked at it (disk.set_owner()).
     An error is handed to `failed` with its path, and the walk goes on with the rest.
     """
-    walk = _Walk(top, rule, failed)
-    levels: list[_Level] = []
+    walk = _Walk(top, rule, named, failed)
     try:
-        if walk.top(top) and recurse:
-            parent, name = disk.split(top)
-            fd = os.open(name or ".", disk.LIST, dir_fd=disk.directory(parent).fd)
-            levels.append(_Level(fd, top))
-            walk.scan(levels[-1])
-            walk.down(levels)
+        walk.whole(recurse, judged)
     except (OSError, disk.Unsafe) as error:
         walk.failed(top, error)
     finally:
         walk.end()
-        for level in levels:
-            level.leave()
     return walk.mended, walk.failures
 
 
 class _Level:
     """A directory of the walk: its descriptor (-1 while closed) and the directories left to do.
 
-    `ahead`: those of them that are open already. `first`, `rest`: its entries, as far as listed.
+    ahead:        those of them that are open already
+    owed:         the kinds and modes (st_mode) of those that are given away when they are done
+    first, rest:  its entries, as far as listed
+    status:       its own, as it was found
+    root_only:    nobody but root can write it or a directory above it
+    stays:        and so it is after this start
+    shared:       another process does some of them
     """
 
-    __slots__ = ("ahead", "fd", "first", "identity", "inner", "path", "rest")
+    __slots__ = (
+        "ahead", "fd", "first", "identity", "inner", "owed", "path", "rest", "root_only", "shared",
+        "status", "stays",
+    )  # fmt: skip
 
-    def __init__(self, fd: int, path: str, inner: list[str] | None = None) -> None:
+    status: os.stat_result
+
+    def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self.path = path
-        self.inner: list[str] = inner or []
+        self.inner: list[str] = []
+        self.owed: dict[str, int] = {}
+        self.root_only = self.stays = self.shared = False
         self.ahead: dict[str, _Level] = {}
         self.first: list[os.DirEntry[str]] = []
         self.rest: os._ScandirIterator[str] | None = None
         self.identity = (0, 0)
+
+    def settle(self, below_root_only: bool, wanted: Wanted | None) -> None:
+        """Find out who can write it; `below_root_only` is said of its parent. Raises OSError."""
+        self.status = os.fstat(self.fd)
+        self.root_only = self.stays = below_root_only and disk.private(self.status)
+        if self.stays and wanted is not None:
+            self.stays = disk.trusted(wanted[0]) and not (wanted[3] or 0) & 0o022
+
+    def share(self) -> "_Level":
+        """Half of what is left to do here, as a level of its own. Raises OSError."""
+        half = _Level(os.dup(self.fd), self.path)
+        half.status, half.root_only, half.stays = self.status, self.root_only, self.stays
+        half.inner = self.inner[::2]
+        half.owed = self.owed
+        del self.inner[::2]
+        self.shared = True
+        return half
 
     def look(self) -> None:
         """List the first entries. Raises OSError, and is closed then."""
@@ -117,19 +151,22 @@ class _Walk:
     """A walk under way: what it has done, who helps it, and whether its storage makes it wait."""
 
     __slots__ = (
-        "_alone", "_crew", "_failed", "_helper", "_next_line", "_next_share", "_parent", "_rule",
-        "_share", "_top", "count", "failures", "mended",
+        "_alone", "_crew", "_failed", "_helper", "_levels", "_named", "_next_line", "_next_share",
+        "_parent", "_rule", "_share", "_top", "count", "failures", "mended",
     )  # fmt: skip
 
     def __init__(
         self,
         top: str,
         rule: Callable[[str], Rule],
+        named: Callable[[str], bool],
         failed: Callable[[str, Exception], None],
     ) -> None:
         self._top = top
         self._rule = rule
+        self._named = named
         self._failed = failed
+        self._levels: list[_Level] = []
         self._crew: _Crew | None = None
         self._helper: Helper | None = None
         # What the helper has taken over, to be done here should it come to grief.
@@ -146,20 +183,34 @@ class _Walk:
         self.failures += 1
         self._failed(path, error)
 
-    def top(self, path: str) -> bool:
-        """Look at the top of the tree; says whether it is a directory."""
-        parent, name = disk.split(path)
+    def whole(self, recurse: bool, judged: disk.Identity | None) -> None:
+        """The top, and all below it if `recurse`. Raises OSError and Unsafe."""
+        parent, name = disk.split(self._top)
         name = name or "."
         try:
             at = disk.directory(parent)
             status = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
         except (FileNotFoundError, NotADirectoryError):
-            return False
+            return
         rule = self._rule("")
-        wanted = rule if isinstance(rule, tuple) else rule(path)
-        if wanted is not None and _differs(status, wanted):
-            self._mend(at.fd, name, parent, status, wanted)
-        return stat.S_ISDIR(status.st_mode)
+        wanted = rule if isinstance(rule, tuple) else rule(self._top)
+        if stat.S_ISLNK(status.st_mode) and at.root_only:
+            if wanted is not None:
+                self._follow(self._top, wanted)
+            return
+        owed = wanted is not None and _differs(status, wanted)
+        if owed and wanted is not None:
+            judged = disk.refuse_planted(self._top, wanted[0], judged)
+        if recurse and stat.S_ISDIR(status.st_mode):
+            level = _Level(os.open(name, disk.LIST, dir_fd=at.fd), self._top)
+            self._levels.append(level)
+            level.settle(at.root_only, wanted)
+            if level.status.st_uid != status.st_uid:
+                raise disk.Unsafe(f"{self._top} was exchanged for another; it is left alone")
+            self.scan(level)
+            self.down(self._levels)
+        if owed and wanted is not None:
+            self._mend_top(status, wanted, judged)
 
     def down(self, levels: list[_Level]) -> None:
         """Do all directories that are left at these levels, the deepest first."""
@@ -167,14 +218,7 @@ class _Walk:
             level = levels[-1]
             if not level.inner:
                 levels.pop()
-                try:
-                    if levels:
-                        levels[-1].reopen(level.fd)
-                except OSError as error:
-                    self.failed(level.path, error)
-                    while levels and levels[-1].fd < 0:
-                        levels.pop().leave()
-                level.leave()
+                self._leave(level, levels)
                 continue
             if self.count >= self._next_share:
                 self._divide(levels)
@@ -192,14 +236,44 @@ class _Walk:
                 continue  # A running service may remove its own directories.
             except OSError as error:
                 self.failed(path, error)
+                self._give(level, inner)
                 continue
             levels.append(below)
             if len(levels) > _OPEN_LEVELS:
                 levels[-1 - _OPEN_LEVELS].close()
             try:
+                below.settle(level.root_only, self._owed(level, inner))
                 self.scan(below)
             except OSError as error:
                 self.failed(path, error)
+
+    def _leave(self, level: _Level, levels: list[_Level]) -> None:
+        """Leave a directory in which all is done, and give it away if that was put off."""
+        if level.shared:
+            self._gather()
+        try:
+            if levels:
+                levels[-1].reopen(level.fd)
+        except OSError as error:
+            self.failed(level.path, error)
+            while levels and levels[-1].fd < 0:
+                levels.pop().leave()
+        else:
+            if levels:
+                self._give(levels[-1], disk.split(level.path)[1])
+        level.leave()
+
+    def _owed(self, level: _Level, name: str) -> Wanted | None:
+        """What a directory in this one should have, if it is wrong."""
+        if name not in level.owed:
+            return None
+        answer = self._rule(level.path)
+        return answer if isinstance(answer, tuple) else answer(disk.join(level.path, name))
+
+    def _give(self, level: _Level, name: str) -> None:
+        wanted = self._owed(level, name)
+        if wanted is not None:
+            self._mend(level, name, level.owed.pop(name), wanted)
 
     def scan(self, level: _Level) -> None:
         """Look at the entries of one directory: a walk of millions consists of this loop."""
@@ -208,6 +282,7 @@ class _Walk:
         uid, gid = (-1, -1) if constant is None else constant[:2]
         # The kinds and modes (st_mode) of entries, no directories, that were found right here.
         right: set[int] = set()
+        root_only = level.root_only
         count = self.count
         with level.rest or os.scandir(level.fd) as entries:
             for entry in self._ahead(level.first, entries):
@@ -232,34 +307,75 @@ class _Walk:
                 else:
                     assert callable(answer)
                     wanted = answer(disk.join(level.path, entry.name))
-                if wanted is not None and _differs(status, wanted):
-                    self._mend(level.fd, entry.name, level.path, status, wanted)
+                if wanted is None:
+                    continue
+                if root_only and stat.S_ISLNK(kind):
+                    self._follow(disk.join(level.path, entry.name), wanted)
+                    if not level.stays and _differs(status, wanted):
+                        self._mend(level, entry.name, kind, wanted)
+                elif _differs(status, wanted):
+                    if is_directory:
+                        level.owed[entry.name] = kind
+                    else:
+                        self._mend(level, entry.name, kind, wanted)
                 elif constant is not None and not is_directory:
                     right.add(kind)
         self.count = count
         level.first = []
 
-    def _mend(
-        self, at: int, name: str, parent: str, status: os.stat_result, wanted: Wanted
-    ) -> None:
-        """Set owner and mode of an entry of an open directory."""
+    def _mend(self, level: _Level, name: str, kind: int, wanted: Wanted) -> None:
+        """Set owner and mode of an entry of an open directory; `kind` is its st_mode."""
         uid, gid, file_mode, directory_mode = wanted
-        kind = status[0]
-        is_directory = stat.S_ISDIR(kind)
-        mode = directory_mode if is_directory else file_mode
+        mode = directory_mode if stat.S_ISDIR(kind) else file_mode
         try:
             # chown(2) clears set-id bits and leaves all others: a right mode without them stays.
             owner_only = mode is None or (kind & 0o7777 == mode and not mode & 0o6000)
-            if owner_only and (status[3] == 1 or is_directory) and disk.links_protected():
-                os.chown(name, uid, gid, dir_fd=at, follow_symlinks=False)
+            if owner_only and level.root_only:
+                # Nobody can have exchanged the entry since it was looked at.
+                os.chown(name, uid, gid, dir_fd=level.fd, follow_symlinks=False)
             else:
-                safe = disk.trusted(os.fstat(at).st_uid)
-                disk.set_owner_at(at, name, disk.join(parent, name), uid, gid, mode, safe)
+                path = disk.join(level.path, name)
+                disk.set_owner_at(level.fd, name, path, uid, gid, mode, level.status)
             self.mended += 1
         except FileNotFoundError:
             pass  # A running service may remove its own files.
         except (OSError, disk.Unsafe) as error:
-            self.failed(disk.join(parent, name), error)
+            self.failed(disk.join(level.path, name), error)
+
+    def _mend_top(
+        self, status: os.stat_result, wanted: Wanted, judged: disk.Identity | None
+    ) -> None:
+        """Set owner and mode of the top itself. Raises OSError and Unsafe."""
+        uid, gid, file_mode, directory_mode = wanted
+        mode = directory_mode if stat.S_ISDIR(status.st_mode) else file_mode
+        try:
+            disk.set_owner(self._top, uid, gid, mode, judged)
+            self.mended += 1
+        except FileNotFoundError:
+            pass  # A running service may remove its own files.
+
+    def _follow(self, path: str, wanted: Wanted) -> None:
+        """Set owner and mode of what a link leads to that only root can have made."""
+        try:
+            found = disk.open_behind(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # It leads nowhere.
+        except (OSError, disk.Unsafe) as error:
+            self.failed(path, error)
+            return
+        if found is None:
+            return
+        try:
+            # What the document names itself has the owner that it names.
+            if not self._named(found.real) and _differs(found.status, wanted):
+                uid, gid, file_mode, directory_mode = wanted
+                is_directory = stat.S_ISDIR(found.status.st_mode)
+                disk.set_owner_of(found, uid, gid, directory_mode if is_directory else file_mode)
+                self.mended += 1
+        except (OSError, disk.Unsafe) as error:
+            self.failed(path, error)
+        finally:
+            found.close()
 
     def _tick(self, count: int) -> None:
         """Say every few seconds how far a long walk is: silence looks like a hang."""
@@ -287,11 +403,9 @@ class _Walk:
                 from kolla_start import helper
 
                 try:
-                    fd = os.dup(level.fd)
+                    self._share = level.share()
                 except OSError:
                     return
-                self._share = _Level(fd, level.path, level.inner[::2])
-                del level.inner[::2]
                 self._helper = helper.start(self._help)
                 if self._helper is None:
                     self._gather()
@@ -353,6 +467,8 @@ class _Walk:
             self.failed(self._top, error)
         if self._crew is not None:
             self._crew.dismiss()
+        for level in self._levels:
+            level.leave()
 
 
 class _Crew:

@@ -6,8 +6,10 @@ sandbox.Change) and the exit codes. What differs is looked up in rules.py; this 
 """
 
 import contextlib
+import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +22,7 @@ from templates import Case
 from kolla_start import set_configs
 
 RECORDS = "/etc/kolla/defaults"
+LOGS = "/var/log/kolla"
 # Each program's own bookkeeping, whose form is its own affair (what is kept there is compared).
 _OWN = {f"{RECORDS}/{name}" for name in ("state", "kolla_start", "lock", "cacerts")}
 _OWN |= {RECORDS, "/etc/kolla/options"}
@@ -39,7 +42,9 @@ class Difference:
     image: State  # before the chain's first start
     previous: State  # of ours, before this step
     refused: bool  # by ours
-    dropped: dict[str, Any] | None  # the entry that has left the document by now
+    document: dict[str, Any]  # that is mounted
+    entries: list[dict[str, Any]]  # of config_files, of this and of every earlier document
+    left: list[dict[str, Any]]  # those whose dest the document does not have any more
     log: str  # of upstream
 
     def __str__(self) -> str:
@@ -73,6 +78,7 @@ class Pair:
 
     def __init__(self, cases: list[Case]) -> None:
         self._cases = cases
+        self._accounts: dict[str, bytes] = {}
         self._stack = contextlib.ExitStack()
         self.theirs = self._open(peer.set_configs)
         self.ours = self._open(ours)
@@ -85,7 +91,11 @@ class Pair:
 
     def _open(self, run: Callable[..., tuple[int, str]]) -> Side:
         box = self._stack.enter_context(Sandbox())
-        templates.add_owners(box, self._cases)
+        if not self._accounts:
+            templates.add_owners(box, self._cases)
+            self._accounts = {path: box.read_bytes(path) for path in ("/etc/passwd", "/etc/group")}
+        for path, content in self._accounts.items():
+            box.write(path, content)
         box.mark()
         return Side(box, run)
 
@@ -102,14 +112,18 @@ class Pair:
 
 def _undo(box: Sandbox) -> bool:
     """Take back every change since the mark; False if that is more than a removal or a copy."""
-    for path in box.changes():
-        box.remove(path)
-        kept = box._lower + path
-        if box._before(path) is None:
-            continue
-        if path in box._marked or os.path.isdir(kept):
+    for path, change in box.changes().items():
+        before = box._before(path)
+        if before is None:
+            box.remove(path)
+        elif change.kind == before.kind == "directory":
+            box.chown(path, (before.uid, before.gid))
+            box.chmod(path, before.mode)
+        elif path in box._marked or before.kind == "directory":
             return False
-        _copy(kept, box.host(path))
+        else:
+            box.remove(path)
+            _copy(box._lower + path, box.host(path))
     return not box.changes()
 
 
@@ -122,15 +136,22 @@ def _copy(source: str, dest: str) -> None:
 # --- the chains ---------------------------------------------------------------------------------
 
 
+Document = dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`answers`: what ours must say to --check, whatever upstream says."""
+    """`change` and `document`: what happens before. `answers`: what ours must say to --check."""
 
     name: str
     argv: tuple[str, ...] = ()
     strategy: str = "COPY_ALWAYS"
     change: Callable[[Sandbox, Case], None] | None = None
+    document: Callable[[Case], Document | str] | None = None
     answers: int | None = None
+
+
+Chain = tuple[Step, ...]
 
 
 def change_sources(box: Sandbox, one: Case) -> None:
@@ -143,28 +164,25 @@ def change_sources(box: Sandbox, one: Case) -> None:
             box.write(source, f"{source}: changed\n", mode=0o640)
 
 
-def drop_entry(box: Sandbox, one: Case) -> None:
-    box.document(without_first(one))
-
-
-def without_first(one: Case) -> dict[str, object]:
+def without_first(one: Case) -> Document:
     # A role names one entry twice: as long as one of the two is there, nothing has left.
     first = one.entries[0]["dest"] if one.entries else None
     return {**one.document, "config_files": [e for e in one.entries if e["dest"] != first]}
 
 
-def change_command(box: Sandbox, one: Case) -> None:
-    box.document({**without_first(one), "command": f"{one.document['command']} --more"})
+def other_command(one: Case) -> Document:
+    return {**without_first(one), "command": f"{one.document['command']} --more"}
 
 
 def lose_source(box: Sandbox, one: Case) -> None:
+    document = box.read_bytes(f"{CONFIG_FILES}/config.json")
     box.remove(CONFIG_FILES)
     box.mkdir(CONFIG_FILES)
-    box.document(one.document)
+    box.document(document)
 
 
-def break_document(box: Sandbox, one: Case) -> None:
-    box.document('{"command": "true",')
+def broken(one: Case) -> str:
+    return '{"command": "true",'
 
 
 def live(box: Sandbox, one: Case) -> None:
@@ -177,6 +195,54 @@ def live(box: Sandbox, one: Case) -> None:
         dest = entry["dest"]
         if os.path.isdir(box.host(dest)) and not dest.endswith("/"):
             box.write(f"{dest.rstrip('/')}/made-by-the-service", "\n", owner=(42, 42))
+
+
+def older(one: Case) -> Document:
+    return one.document
+
+
+def newer(one: Case) -> Document:
+    return one.newer or one.document
+
+
+def other_owner(one: Case) -> Document:
+    """The newer document for another user in the place of the service's."""
+    document: Document = json.loads(json.dumps(newer(one)))
+    users = [owner.partition(":")[0] for owner in templates.owners(document)]
+    service = next((user for user in users if user != "root"), None)
+    for _, entry in templates.sections(document):
+        user, colon, group = entry.get("owner", "").partition(":")
+        if user == service:
+            entry["owner"] = templates.ANOTHER + colon + group
+    return document
+
+
+def logs(box: Sandbox, one: Case) -> None:
+    """The shared log directory as it is after a while: fluentd's; in it each service's own, with
+    what the service, and a command of its image run as root, have logged; and a neighbour's.
+    """
+    box.mkdir(LOGS, mode=0o2775, owner="fluentd:kolla")
+    box.mkdir(f"{LOGS}/neighbour", mode=0o2775, owner="neighbour:kolla")
+    box.write(f"{LOGS}/neighbour/neighbour.log", "its own\n", owner="neighbour:kolla", mode=0o600)
+    for path, owner in sorted(_log_directories(one).items()):
+        if not box.exists(path):
+            box.mkdir(path, owner=owner)  # as Kolla's extend-start scripts do
+        status = box.stat(path)
+        group = status.st_gid if status.st_mode & stat.S_ISGID else box.ids(owner)[1]
+        box.write(f"{path}/service.log", "a line\n", owner=(box.ids(owner)[0], group), mode=0o640)
+        box.write(f"{path}/manage.log", "a line of root's\n", mode=0o600)
+
+
+def _log_directories(one: Case) -> dict[str, str]:
+    """The directories of services below LOGS that the older document names, and whose they are."""
+    found: dict[str, str] = {}
+    for name, entry in templates.sections(one.document):
+        parts = entry.get("path", "").split("/")
+        if name != "config_files" and entry["path"].startswith(f"{LOGS}/"):
+            inner = "*" not in parts[4] and (len(parts) > 5 or "." not in parts[4])
+            if inner:
+                found.setdefault("/".join(parts[:5]), entry["owner"].partition(":")[0])
+    return found
 
 
 def image_defaults(box: Sandbox, one: Case) -> None:
@@ -209,34 +275,48 @@ PLAIN = (
     Step("check while the service lives", CHECK, change=live, answers=0),
     Step("check after a source changed", CHECK, change=change_sources, answers=1),
     Step("start after a source changed"),
-    Step("check after an entry left", CHECK, change=drop_entry, answers=1),
+    Step("check after an entry left", CHECK, document=without_first, answers=1),
     Step("start after an entry left"),
-    Step("check after the command changed", CHECK, change=change_command, answers=1),
+    Step("check after the command changed", CHECK, document=other_command, answers=1),
 )
 DEFAULTS = (
     Step("first start over image defaults", change=image_defaults),
     Step("second start over image defaults"),
     Step("third start, sources changed", change=change_sources),
-    Step("start after an entry left, image default", change=drop_entry),
+    Step("start after an entry left, image default", document=without_first),
     Step("check after that, image default", CHECK, answers=0),
 )
 ONCE = (
     Step("first start, COPY_ONCE", strategy="COPY_ONCE"),
     Step("start after a source changed, COPY_ONCE", strategy="COPY_ONCE", change=change_sources),
+    Step("start with a broken document, COPY_ONCE", strategy="COPY_ONCE", document=broken),
 )
-CHAINS: tuple[tuple[Step, ...], ...] = (PLAIN, DEFAULTS, ONCE)
 
-# What must be refused, for a part of the documents: there is little of each document in it.
+# What must be refused.
 REFUSED = (
     Step("start that goes well"),
     Step("check without the sources", CHECK, change=lose_source, answers=2),
     Step("start without the sources"),
-    Step("check of a broken document", CHECK, change=break_document, answers=2),
+    Step("check of a broken document", CHECK, document=broken, answers=2),
     Step("start with a broken document"),
 )
-ONCE_BROKEN = (
-    ONCE[0],
-    Step("start with a broken document, COPY_ONCE", strategy="COPY_ONCE", change=break_document),
+CHAINS: tuple[Chain, ...] = (PLAIN, DEFAULTS, ONCE, REFUSED)
+
+# A deployment: an older kolla-ansible's document, a newer one's over what it left behind, and back,
+# while other containers, root's commands and the service leave their logs in the shared directory.
+DEPLOYMENT: Chain = (
+    Step("older document: first start"),
+    Step("older document: restart after a root command and fluentd", change=logs),
+    Step("check of the older document", CHECK, answers=0),
+    Step("newer document: upgrade", document=newer),
+    Step("check after the upgrade", CHECK, answers=0),
+    Step("newer document: restart after a root command and fluentd", change=logs),
+    Step("newer document: reconfigured, sources changed", change=change_sources),
+    Step("newer document: another owner", document=other_owner),
+    Step("check with another owner", CHECK, answers=0),
+    Step("older document: back again", document=older),
+    Step("check after that", CHECK, answers=0),
+    Step("older document: restart once more", change=logs),
 )
 
 
@@ -250,32 +330,42 @@ class Compared:
     wrong: list[str] = field(default_factory=list)  # answers of ours to --check
 
 
-def compare(pair: Pair, one: Case, chains: tuple[tuple[Step, ...], ...] = CHAINS) -> Compared:
+def compare(pair: Pair, one: Case, chains: tuple[Chain, ...] = CHAINS) -> Compared:
     found = Compared(one)
     for chain in chains:
         pair.reset()
         for side in pair.both():
             templates.furnish(side.box, one)
-        possible = tuple(step for step in chain if one.entries or step.change not in _NEED_ENTRIES)
+        possible = tuple(
+            step
+            for step in chain
+            if one.entries or not {step.change, step.document} & {*_NEED_ENTRIES}
+        )
         _chain(pair, one, possible, found)
     return found
 
 
-_NEED_ENTRIES = (change_sources, drop_entry, lose_source)
+_NEED_ENTRIES = (change_sources, without_first, lose_source)
 
 
-def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> None:
+def _chain(pair: Pair, one: Case, chain: Chain, found: Compared) -> None:
     image: State = {}
     previous: State = {}
-    dropped = None
+    document = one.document
+    entries = list(one.entries)
     for step in chain:
         states, codes, logs = [], [], []
+        mounted = step.document(one) if step.document else None
+        if isinstance(mounted, dict):
+            document = mounted
+            entries += [entry for entry in templates.entries(document) if entry not in entries]
         for side in pair.both():
+            if mounted is not None:
+                side.box.document(mounted)
             if step.change:
                 step.change(side.box, one)
             if step is chain[0] and side is pair.ours:
                 image = previous = side.state()
-            if step is chain[0] and side is pair.ours:
                 # Once in each life the installed command itself, with the image's interpreter.
                 done = side.box.set_configs(strategy=step.strategy)
                 code, log = done.returncode, done.stderr
@@ -285,8 +375,6 @@ def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> N
             logs.append(log)
             # A check must change nothing: it is looked at with the next start.
             states.append({} if step.argv else side.state())
-        if step.change in (drop_entry, change_command):
-            dropped = one.entries[0] if one.entries else None
         what = "--check" if step.argv else "exit code"
         pairs: list[tuple[str, Change | int | None, Change | int | None]] = []
         pairs += [(what, codes[0], codes[1])]
@@ -294,6 +382,7 @@ def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> N
             (path, states[0].get(path), states[1].get(path))
             for path in sorted({*states[0], *states[1]})
         ]
+        kept = {entry["dest"] for entry in templates.entries(document)}
         found.steps += 1
         found.differences.append(
             [
@@ -306,7 +395,9 @@ def _chain(pair: Pair, one: Case, chain: tuple[Step, ...], found: Compared) -> N
                     image,
                     previous,
                     codes[1] == 1,
-                    dropped,
+                    document,
+                    entries,
+                    [entry for entry in entries if entry["dest"] not in kept],
                     logs[0],
                 )
                 for path, left, right in pairs

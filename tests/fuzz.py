@@ -57,11 +57,12 @@ def corpus() -> list[dict[str, Any]]:
         }
     )  # fmt: skip
     try:
+        import peer
         import templates
-
-        found += [each.document for each in templates.render()[0]]
     except ImportError:
-        pass  # without the peers the examples are enough
+        return found  # without the peers the examples are enough
+    for version in peer.ansibles():
+        found += [each.document for each in templates.render(version)[0]]
     return found
 
 

@@ -6,24 +6,26 @@ Whatever happens, no canary may change; and the document is either carried out b
 place, or refused with nothing touched.
 """
 
-import functools
-import importlib.util
+import dataclasses
 import json
 import os
 import re
 import stat
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import peer
 from sandbox import CONFIG_FILES, VENV, Sandbox
 
 SERVICE = "svc"
 UID = 4321
-LOG = "/var/log/kolla/svc"  # both belong to the service
+LOG = "/var/log/kolla/svc"  # both belong to the service, in the plain layout
 HOME = "/var/lib/svc"
+SHARED = "/var/log/kolla"
+NEIGHBOUR = f"{SHARED}/neighbour"  # in the shared one; its owner keeps it to itself
 SECRET = "/etc/canary/secret"
 OUTSIDE = "/srv/outside/file"
 WATCHED = ("/etc/shadow", "/etc/canary", SECRET, "/srv/outside", OUTSIDE, "/etc/passwd", "/etc")
@@ -38,6 +40,34 @@ def furnish(box: Sandbox) -> None:
     box.adduser(SERVICE, UID, home=HOME)
     box.mkdir(LOG, owner=SERVICE)
     box.mkdir(HOME, owner=SERVICE)
+    _canaries(box)
+
+
+def furnish_shared(box: Sandbox) -> None:
+    """The same in kolla-ansible's log volume: a third user's, and a group's that can write it."""
+    for user in ("fluentd", "neighbour"):
+        box.adduser(user, groups=["kolla"])
+    box.adduser(SERVICE, UID, groups=["kolla"])
+    box.mkdir(SHARED, mode=0o2775, owner="fluentd:kolla")
+    for path in IN_SHARED:
+        box.mkdir(path, mode=0o2775, owner=f"{SERVICE}:kolla")
+    box.mkdir(NEIGHBOUR, mode=0o700, owner="neighbour")
+    box.write(f"{NEIGHBOUR}/own.log", "the neighbour's own secret", "neighbour", 0o600)
+    box.mkdir(f"{SHARED}/open", mode=0o2775, owner="neighbour:kolla")
+    box.write(f"{SHARED}/open/own.log", "the neighbour's secret", "neighbour:neighbour", 0o600)
+    box.write(f"{SHARED}/open/group.log", "for the group", "neighbour:kolla", 0o664)
+    _canaries(box)
+
+
+IN_SHARED = (LOG, f"{SHARED}/svc-home")
+# As kolla-ansible's documents begin.
+GIVEN: list[dict[str, Any]] = [
+    {"path": SHARED, "owner": "fluentd:kolla", "perm": "2775"},
+    *({"path": path, "owner": f"{SERVICE}:kolla", "perm": "2775"} for path in IN_SHARED),
+]
+
+
+def _canaries(box: Sandbox) -> None:
     box.mkdir("/etc/canary", mode=0o700)
     box.write(SECRET, "root's own secret", mode=0o600)
     box.write(OUTSIDE, "not the service's", mode=0o644)
@@ -47,13 +77,15 @@ def furnish(box: Sandbox) -> None:
 Canary = tuple[int, int, int, int, int, int, bytes | tuple[str, ...]]
 
 
-def canaries(box: Sandbox, ctime: bool = True) -> dict[str, Canary | None]:
+def canaries(
+    box: Sandbox, ctime: bool = True, more: tuple[str, ...] = ()
+) -> dict[str, Canary | None]:
     """Inode, owner, mode, times, and content (of a directory: its names) of each canary.
 
     None for one that is gone, or whose directory is.
     """
     found: dict[str, Canary | None] = {}
-    for path in WATCHED:
+    for path in (*WATCHED, *more):
         host = box.host(path)
         try:
             status = os.lstat(host)
@@ -78,21 +110,8 @@ def canaries(box: Sandbox, ctime: bool = True) -> dict[str, Canary | None]:
 UPSTREAM = "/usr/local/bin/upstream_set_configs"
 
 
-@functools.cache
-def upstream_script() -> str | None:
-    """Upstream's set_configs.py from the `kolla` package, or None where it is not installed."""
-    found = importlib.util.find_spec("kolla")
-    for place in (found.submodule_search_locations or ()) if found else ():
-        script = Path(place) / "docker/base/set_configs.py"
-        if script.is_file():
-            return script.read_text()
-    return None
-
-
 def install_upstream(box: Sandbox) -> None:
-    script = upstream_script()
-    assert script is not None, "the package kolla is not installed"
-    box.write(UPSTREAM, script, mode=0o755)
+    box.write(UPSTREAM, (peer.base() / "set_configs.py").read_bytes(), mode=0o755)
 
 
 def run_upstream(box: Sandbox, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -112,7 +131,7 @@ Plant = Callable[[Sandbox], object]
 class Situation:
     """`code`: how the program must end. `ctime`: False where losing a hard link changes it.
 
-    `earlier`: sections of a document that is applied before the planting.
+    `earlier`: sections of a document that is applied before the planting. `watched`: more canaries.
     """
 
     plant: Plant
@@ -123,10 +142,13 @@ class Situation:
     after: Callable[[Sandbox], object] | None = None
     earlier: dict[str, Any] | None = None
     heavy: bool = False
-    furnished: Plant = field(default=furnish)
+    watched: tuple[str, ...] = ()
+    shared: bool = False  # the layout
 
 
-def document(sections: dict[str, Any]) -> dict[str, Any]:
+def document(sections: dict[str, Any], shared: bool = False) -> dict[str, Any]:
+    if shared:
+        sections = {**sections, "directories": [*GIVEN, *sections.get("directories", ())]}
     rest = {
         "source": f"{CONFIG_FILES}/rest.conf", "dest": REST, "owner": "root", "perm": "0644",
     }  # fmt: skip
@@ -140,10 +162,6 @@ def document(sections: dict[str, Any]) -> dict[str, Any]:
 def owner(path: str, perm: str | None = "0666", **keys: Any) -> dict[str, Any]:
     entry = {"path": path, "owner": SERVICE, **keys}
     return {"permissions": [entry if perm is None else {**entry, "perm": perm}]}
-
-
-def tree(perm: str | None = "0666") -> dict[str, Any]:
-    return owner(LOG, perm, recurse=True)
 
 
 def copy(dest: str, source: str = "rest.conf", **keys: Any) -> dict[str, Any]:
@@ -303,205 +321,323 @@ def names(place: str, expected: list[str]) -> Plant:
 NULL_DEVICE = os.makedev(1, 3)
 DISK_DEVICE = os.makedev(7, 200)  # a loop device that nobody uses
 
+
+def situations(log: str, home: str) -> dict[str, Situation]:
+    """What can be planted in any layout, below these two directories of the service."""
+
+    def tree(perm: str | None = "0666") -> dict[str, Any]:
+        return owner(log, perm, recurse=True)
+
+    return {
+        # permissions: what the service planted in its own log directory
+        "link as leaf": Situation(link(SECRET, f"{log}/leaf"), tree()),
+        "link as leaf, owner only": Situation(link(SECRET, f"{log}/leaf"), tree(None)),
+        "link as directory": Situation(link("/etc/canary", f"{log}/dir"), tree()),
+        "link to /": Situation(link("/", f"{log}/dir"), tree()),
+        "link upwards": Situation(link("../../../../etc/canary", f"{log}/dir"), tree()),
+        "dangling link": Situation(link("/etc/canary/new", f"{log}/dangling"), tree()),
+        "link to itself": Situation(link("self", f"{log}/self"), tree()),
+        "two links in a circle": Situation(
+            both(link("b", f"{log}/a"), link("a", f"{log}/b")), tree()),
+        "link to /proc/1/root": Situation(link("/proc/1/root", f"{log}/host"), tree()),
+        "path through /proc/1/root": Situation(
+            link("/proc/1/root", f"{log}/host"), owner(f"{log}/host/etc/canary", recurse=True)),
+        "path through /proc/self/root": Situation(
+            link("/proc/self/root/etc/canary", f"{log}/host"), owner(f"{log}/host/secret")),
+        "middle component": Situation(
+            link("/etc/canary", f"{log}/dir"), owner(f"{log}/dir/secret")),
+        "two middle components": Situation(
+            both(directory(f"{log}/sub"), link("/etc", f"{log}/sub/dir")),
+            owner(f"{log}/sub/dir/canary/secret")),
+        "the path itself": Situation(link(SECRET, f"{log}/leaf"), owner(f"{log}/leaf")),
+        "the path itself, recursive": Situation(
+            link("/etc/canary", f"{log}/dir"), owner(f"{log}/dir", recurse=True)),
+        "the path itself with a slash": Situation(
+            link("/etc/canary", f"{log}/dir"), owner(f"{log}/dir/", recurse=True)),
+        "pattern for the leaf": Situation(link(SECRET, f"{log}/leaf"), owner(f"{log}/*")),
+        "pattern for the directory": Situation(
+            link("/etc/canary", f"{log}/dir"), owner(f"{log}/*/secret")),
+        "pattern, recursive": Situation(
+            link("/etc/canary", f"{log}/dir"), owner(f"{log}/d*", recurse=True)),
+        "hard link": Situation(hard_link(f"{log}/hard"), tree(), message="hard links"),
+        "hard link, owner only": Situation(
+            hard_link(f"{log}/hard"), tree(None), message="hard links"),
+        "hard link, not recursive": Situation(
+            hard_link(f"{log}/hard"), owner(f"{log}/hard"), message="hard links"),
+        "hard link, kernel protects": Situation(hard_link_as_service(f"{log}/hard"), tree()),
+        "fifo": Situation(node(stat.S_IFIFO, f"{log}/fifo"), tree()),
+        "socket": Situation(node(stat.S_IFSOCK, f"{log}/socket"), tree()),
+        "odd names": Situation(odd_names(f"{log}/odd"), tree(), after=all_owned(f"{log}/odd", 10)),
+        "2,000 directories deep": Situation(deep(f"{log}/deep", 2000), tree(), heavy=True),
+        "100,000 entries": Situation(
+            wide(f"{log}/wide", 100_000), tree(), after=all_owned(f"{log}/wide", 100_001),
+            heavy=True),
+        "a mount of itself inside": Situation(bind(log, f"{log}/mount"), tree()),
+        "another user's directory inside": Situation(
+            both(directory(f"{log}/other", by=(7, 7)), link("/etc", f"{log}/other/etc")), tree()),
+        # config_files: the destination
+        "dest is a link": Situation(
+            link(SECRET, f"{home}/conf"), copy(f"{home}/conf"), after=stands(f"{home}/conf")),
+        "dest is a dangling link": Situation(
+            link("/etc/canary/new", f"{home}/conf"), copy(f"{home}/conf"),
+            after=stands(f"{home}/conf")),
+        "dest is a link to /proc/1/root": Situation(
+            link("/proc/1/root/etc/canary/secret", f"{home}/conf"), copy(f"{home}/conf"),
+            after=stands(f"{home}/conf")),
+        "dest is a hard link": Situation(
+            hard_link(f"{home}/conf"), copy(f"{home}/conf"), ctime=False,
+            after=stands(f"{home}/conf")),
+        "dest is a fifo": Situation(
+            node(stat.S_IFIFO, f"{home}/conf"), copy(f"{home}/conf"), after=stands(f"{home}/conf")),
+        "dest is a socket": Situation(
+            node(stat.S_IFSOCK, f"{home}/conf"), copy(f"{home}/conf"),
+            after=stands(f"{home}/conf")),
+        "dest is a character device": Situation(
+            node(stat.S_IFCHR, f"{home}/conf", NULL_DEVICE), copy(f"{home}/conf"),
+            after=stands(f"{home}/conf")),
+        "dest is a block device": Situation(
+            node(stat.S_IFBLK, f"{home}/conf", DISK_DEVICE), copy(f"{home}/conf"),
+            after=stands(f"{home}/conf")),
+        "dest is a directory of links": Situation(
+            both(link(SECRET, f"{home}/conf/a"), link("/etc", f"{home}/conf/b")),
+            copy(f"{home}/conf"), after=stands(f"{home}/conf")),
+        "dest through a link": Situation(
+            link("/etc/canary", f"{home}/dir"), copy(f"{home}/dir/secret"), 1, message="link"),
+        "dest through a link, new parents": Situation(
+            link("/etc/canary", f"{home}/dir"), copy(f"{home}/dir/new/secret"), 1, message="link"),
+        "dest in a linked directory": Situation(
+            link("/etc/canary", f"{home}/dir"), copy(f"{home}/dir/"), 1, message="link"),
+        "dest parent is the service's": Situation(
+            directory(f"{home}/sub"), copy(f"{home}/sub/conf", owner="root"),
+            after=stands(f"{home}/sub/conf", uid=0)),
+        "dest parent is root's inside the service's, open to all": Situation(
+            directory(f"{home}/sub", by="root", mode=0o777), copy(f"{home}/sub/conf"), 1,
+            message="belongs to uid 0"),
+        "dest parent is another user's inside the service's": Situation(
+            directory(f"{home}/sub", by=(7, 7)), copy(f"{home}/sub/conf"), 1,
+            message="belongs to uid 7"),
+        "dest below a link in /tmp": Situation(
+            link("/etc/canary", "/tmp/dir"), copy("/tmp/dir/secret"), 1, message="link"),
+        "dest below a link in a directory open to all": Situation(
+            both(directory("/srv/open", by="root", mode=0o777),
+                 link("/etc/canary", "/srv/open/dir")),
+            copy("/srv/open/dir/secret"), 1, message="link"),
+        "dest below root's link in a directory open to all": Situation(
+            both(directory("/srv/open", by="root", mode=0o777),
+                 lambda box: box.symlink("/etc/canary", "/srv/open/dir")),
+            copy("/srv/open/dir/secret"), 1, message="link"),
+        "directory replaced, links inside": Situation(
+            both(source("tree/secret"), link("/etc/canary", f"{home}/tree/dir"),
+                 link(SECRET, f"{home}/tree/secret")),
+            copy(f"{home}/tree", "tree"), after=names(f"{home}/tree", ["secret"])),
+        "directory replaced, odd names inside": Situation(
+            both(source("tree/secret"), odd_names(f"{home}/tree/odd")),
+            copy(f"{home}/tree", "tree"), after=names(f"{home}/tree", ["secret"])),
+        "directory replaced, a link in its place": Situation(
+            both(source("tree/secret"), link("/etc/canary", f"{home}/tree")),
+            copy(f"{home}/tree", "tree"), after=names(f"{home}/tree", ["secret"])),
+        "directory replaced, a mount inside": Situation(
+            both(source("tree/secret"), bind("/srv/outside", f"{home}/tree/mount")),
+            copy(f"{home}/tree", "tree"), 1, message="is a mount point"),
+        "directory replaced, 2,000 deep": Situation(
+            both(source("tree/secret"), deep(f"{home}/tree", 2000)),
+            copy(f"{home}/tree", "tree"), after=names(f"{home}/tree", ["secret"]), heavy=True),
+        "file in place of a directory, 2,000 deep": Situation(
+            deep(f"{home}/conf", 2000), copy(f"{home}/conf"), after=stands(f"{home}/conf"),
+            heavy=True),
+        "merge, a link as directory": Situation(
+            both(source("tree/dir/secret"), link("/etc/canary", f"{home}/tree/dir")),
+            copy(f"{home}/tree", "tree", merge=True), 1, message="link"),
+        "merge, a link as file": Situation(
+            both(source("tree/secret"), link(SECRET, f"{home}/tree/secret")),
+            copy(f"{home}/tree", "tree", merge=True),
+            after=stands(f"{home}/tree/secret", "from the operator")),
+        "merge, a hard link as file": Situation(
+            both(source("tree/secret"), directory(f"{home}/tree"),
+                 hard_link(f"{home}/tree/secret")),
+            copy(f"{home}/tree", "tree", merge=True), ctime=False,
+            after=stands(f"{home}/tree/secret", "from the operator")),
+        "merge, a fifo as file": Situation(
+            both(source("tree/secret"), directory(f"{home}/tree"),
+                 node(stat.S_IFIFO, f"{home}/tree/secret")),
+            copy(f"{home}/tree", "tree", merge=True),
+            after=stands(f"{home}/tree/secret", "from the operator")),
+        "source is the service's link": Situation(
+            link(SECRET, f"{home}/source"), copy(f"{home}/conf", f"{home}/source"), 1),
+        "source through the service's link": Situation(
+            link("/etc/canary", f"{home}/source"),
+            copy(f"{home}/conf", f"{home}/source/secret"), 1),
+        "source is the service's fifo": Situation(
+            node(stat.S_IFIFO, f"{home}/source"), copy(f"{home}/conf", f"{home}/source"), 1),
+        "source tree holds the service's link": Situation(
+            both(directory(f"{home}/source"), link(SECRET, f"{home}/source/secret")),
+            copy(f"{home}/conf", f"{home}/source"), 1),
+        # what left the document
+        "left the document, its parent a link now": Situation(
+            inside(f"rm -r {home}/dir; ln -s /srv/outside {home}/dir; chown -h svc {home}/dir"),
+            {}, 1, message="link", earlier=copy(f"{home}/dir/file")),
+        "left the document, a link in its place": Situation(
+            inside(f"rm {home}/conf; ln -s {OUTSIDE} {home}/conf; chown -h svc {home}/conf"),
+            {}, earlier=copy(f"{home}/conf")),
+        "left the document, a tree of links in its place": Situation(
+            inside(f"rm {home}/conf; mkdir {home}/conf; ln -s / {home}/conf/root; "
+                   f"ln -s {OUTSIDE} {home}/conf/file"),
+            {}, earlier=copy(f"{home}/conf")),
+        "a planted temporary file": Situation(
+            inside(f"ln -s /etc/canary {home}/.kolla_start.dir; "
+                   f"mkdir {home}/.kolla_start.tree; ln -s /etc {home}/.kolla_start.tree/etc; "
+                   "own=/etc/kolla/defaults/kolla_start; [ ! -e $own ] || sed -i "
+                   f"-e 's|\"pending\": false|\"pending\": true|' "
+                   f"-e 's|\"places\": \\[\\]|\"places\": [\"{home}\"]|' $own"),
+            copy(f"{home}/conf"), earlier=copy(f"{home}/conf"), after=names(home, ["conf"])),
+        # directories and files
+        "directories: a link": Situation(
+            link("/etc/canary", f"{home}/dir"),
+            {"directories": [{"path": f"{home}/dir", "owner": SERVICE, "perm": "0755"}]}, 1,
+            message="link"),
+        "directories: through a link": Situation(
+            link("/etc/canary", f"{home}/dir"),
+            {"directories": [{"path": f"{home}/dir/new", "owner": SERVICE, "perm": "0755"}]}, 1,
+            message="link"),
+        "files: a link": Situation(
+            link(SECRET, f"{home}/file"),
+            {"files": [{"path": f"{home}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
+            message="a link"),
+        "files: a dangling link": Situation(
+            link("/etc/canary/new", f"{home}/file"),
+            {"files": [{"path": f"{home}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
+            message="a link"),
+        "files: a fifo": Situation(
+            node(stat.S_IFIFO, f"{home}/file"),
+            {"files": [{"path": f"{home}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
+            message="special"),
+        "files: a hard link": Situation(
+            hard_link(f"{home}/file"),
+            {"files": [{"path": f"{home}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
+            message="hard links"),
+        "files: through a link": Situation(
+            link("/etc/canary", f"{home}/dir"),
+            {"files": [{"path": f"{home}/dir/new", "owner": SERVICE, "perm": "0666"}]}, 1,
+            message="link"),
+    }  # fmt: skip
+
+
+def _named(path: str, owner: str = f"{SERVICE}:kolla") -> dict[str, Any]:
+    """As kolla-ansible's documents end: `permissions` for what has the name of a log."""
+    return {"permissions": [{"path": path, "owner": owner, "perm": "0664"}]}
+
+
+def _moved(what: str, to: str) -> Plant:
+    """What any member of the group can do in the shared directory."""
+    return lambda box: box.run(["mv", "-T", what, to], user=SERVICE, check=True)
+
+
+def _gives(path: str, mode: int = 0o664) -> Callable[[Sandbox], object]:
+    def after(box: Sandbox) -> None:
+        status = box.stat(path)
+        assert (status.st_uid, status.st_mode & 0o7777) == (UID, mode)
+
+    return after
+
+
+def shared_situations() -> dict[str, Situation]:
+    """What only a neighbour in the shared directory can do."""
+    log = IN_SHARED[0]
+    private, readable = f"{NEIGHBOUR}/own.log", f"{SHARED}/open/group.log"
+    taken = inside(f"rmdir {log}; mv -T {NEIGHBOUR} {log}")
+    own, foreign = f"{log}/own.log", "and lies where others can write"
+    return {
+        "the neighbour's directory in the service's place": Situation(
+            taken, _named(f"{log}/*.log"), 1, message=foreign, watched=(log, own)),
+        "the same, not named in it": Situation(taken, {}, 1, message=foreign, watched=(log, own)),
+        "the same, recursive": Situation(
+            taken, owner(log, recurse=True), 1, message=foreign, watched=(log, own)),
+        "the same for a file that is to be made": Situation(
+            taken, {"files": [{"path": own, "owner": SERVICE, "perm": "0664"}]}, 1,
+            message=foreign, watched=(log, own)),
+        "the same for a file that is to be copied": Situation(
+            taken, copy(f"{log}/conf"), 1, message=foreign, watched=(log, own)),
+        "the directory's owner's own in the service's place": Situation(
+            inside(f"rmdir {log}; mkdir -m 700 {log}; chown fluentd {log}"),
+            _named(f"{log}/*.log"), 1, message=foreign, watched=(log,)),
+        "the neighbour's log": Situation(
+            _moved(f"{SHARED}/open/own.log", own), _named(f"{log}/*.log"), message=foreign,
+            watched=(own,)),
+        "the neighbour's log, recursive": Situation(
+            _moved(f"{SHARED}/open/own.log", own), owner(log, recurse=True), message=foreign,
+            watched=(own,)),
+        "the neighbour's log as a file that is to be made": Situation(
+            _moved(f"{SHARED}/open/own.log", own),
+            {"files": [{"path": own, "owner": SERVICE, "perm": "0664"}]}, 1, message=foreign,
+            watched=(own,)),
+        "the neighbour's shared log under a second name": Situation(
+            inside(f"ln {readable} {own}"), _named(f"{log}/*.log"), message="hard links",
+            watched=(own, readable)),
+        "the neighbour's log under a second name": Situation(
+            inside(f"ln {private} {own}"), _named(f"{log}/*.log"), message="hard links",
+            watched=(own, private)),
+        "root's file under a second name, in the shared directory itself": Situation(
+            hard_link(f"{SHARED}/root.log", "/etc/canary/secret"), _named(f"{SHARED}/*.log"),
+            message="hard links"),
+        "a link as log": Situation(link(SECRET, own), _named(f"{log}/*.log")),
+        "a link as log, in the shared directory itself": Situation(
+            link(SECRET, f"{SHARED}/link.log"), _named(f"{SHARED}/*.log")),
+        "root's link as log": Situation(
+            lambda box: box.symlink(SECRET, own), _named(f"{log}/*.log")),
+        "a link in the service's place": Situation(
+            inside(f"rmdir {log}; ln -s /etc/canary {log}"), _named(f"{log}/*"), 1, message="link"),
+        "a link in the place of the shared directory": Situation(
+            inside(f"mv {SHARED} {SHARED}.old; ln -s /etc/canary {SHARED}; chown -h svc {SHARED}"),
+            _named(f"{SHARED}/*"), 1, message="link"),
+        "a fifo, a socket and a device as logs": Situation(
+            both(node(stat.S_IFIFO, own), node(stat.S_IFSOCK, f"{log}/b.log"),
+                 node(stat.S_IFCHR, f"{log}/c.log", NULL_DEVICE)), _named(f"{log}/*.log")),
+        # and what is to be given all the same
+        "a log that a command of root's has left": Situation(
+            lambda box: box.write(own, "x", mode=0o600), _named(f"{log}/*.log"), after=_gives(own)),
+        "a directory that a command of root's has left": Situation(
+            inside(f"rmdir {log}; mkdir -m 755 {log}"), _named(f"{log}/*.log"),
+            after=_gives(log, 0o2775)),
+        "another user's directory and log, to be read by all": Situation(
+            inside(f"rmdir {log}; mkdir -m 755 {log}; chown neighbour {log}; "
+                   f"install -o neighbour -m 640 /dev/null {own}"),
+            _named(f"{log}/*.log"), after=both(_gives(log, 0o2775), _gives(own))),
+        "another user's log, to be read by the group": Situation(
+            inside(f"install -o neighbour -g kolla -m 640 /dev/null {own}"),
+            _named(f"{log}/*.log"), after=_gives(own)),
+    }  # fmt: skip
+
+
+def _in_shared(one: Situation) -> Situation:
+    return dataclasses.replace(one, shared=True)
+
+
 SITUATIONS: dict[str, Situation] = {
-    # permissions: what the service planted in its own log directory
-    "link as leaf": Situation(link(SECRET, f"{LOG}/leaf"), tree()),
-    "link as leaf, owner only": Situation(link(SECRET, f"{LOG}/leaf"), tree(None)),
-    "link as directory": Situation(link("/etc/canary", f"{LOG}/dir"), tree()),
-    "link to /": Situation(link("/", f"{LOG}/dir"), tree()),
-    "link upwards": Situation(link("../../../../etc/canary", f"{LOG}/dir"), tree()),
-    "dangling link": Situation(link("/etc/canary/new", f"{LOG}/dangling"), tree()),
-    "link to itself": Situation(link("self", f"{LOG}/self"), tree()),
-    "two links in a circle": Situation(
-        both(link("b", f"{LOG}/a"), link("a", f"{LOG}/b")), tree()),
-    "link to /proc/1/root": Situation(link("/proc/1/root", f"{LOG}/host"), tree()),
-    "path through /proc/1/root": Situation(
-        link("/proc/1/root", f"{LOG}/host"), owner(f"{LOG}/host/etc/canary", recurse=True)),
-    "path through /proc/self/root": Situation(
-        link("/proc/self/root/etc/canary", f"{LOG}/host"), owner(f"{LOG}/host/secret")),
-    "middle component": Situation(
-        link("/etc/canary", f"{LOG}/dir"), owner(f"{LOG}/dir/secret")),
-    "two middle components": Situation(
-        both(directory(f"{LOG}/sub"), link("/etc", f"{LOG}/sub/dir")),
-        owner(f"{LOG}/sub/dir/canary/secret")),
-    "the path itself": Situation(link(SECRET, f"{LOG}/leaf"), owner(f"{LOG}/leaf")),
-    "the path itself, recursive": Situation(
-        link("/etc/canary", f"{LOG}/dir"), owner(f"{LOG}/dir", recurse=True)),
-    "the path itself with a slash": Situation(
-        link("/etc/canary", f"{LOG}/dir"), owner(f"{LOG}/dir/", recurse=True)),
-    "pattern for the leaf": Situation(link(SECRET, f"{LOG}/leaf"), owner(f"{LOG}/*")),
-    "pattern for the directory": Situation(
-        link("/etc/canary", f"{LOG}/dir"), owner(f"{LOG}/*/secret")),
-    "pattern, recursive": Situation(
-        link("/etc/canary", f"{LOG}/dir"), owner(f"{LOG}/d*", recurse=True)),
-    "hard link": Situation(hard_link(f"{LOG}/hard"), tree(), message="hard links"),
-    "hard link, owner only": Situation(
-        hard_link(f"{LOG}/hard"), tree(None), message="hard links"),
-    "hard link, not recursive": Situation(
-        hard_link(f"{LOG}/hard"), owner(f"{LOG}/hard"), message="hard links"),
-    "hard link, kernel protects": Situation(hard_link_as_service(f"{LOG}/hard"), tree()),
-    "fifo": Situation(node(stat.S_IFIFO, f"{LOG}/fifo"), tree()),
-    "socket": Situation(node(stat.S_IFSOCK, f"{LOG}/socket"), tree()),
-    "odd names": Situation(odd_names(f"{LOG}/odd"), tree(), after=all_owned(f"{LOG}/odd", 10)),
-    "2,000 directories deep": Situation(deep(f"{LOG}/deep", 2000), tree(), heavy=True),
-    "100,000 entries": Situation(
-        wide(f"{LOG}/wide", 100_000), tree(), after=all_owned(f"{LOG}/wide", 100_001), heavy=True),
-    "a mount of itself inside": Situation(bind(LOG, f"{LOG}/mount"), tree()),
-    "another user's directory inside": Situation(
-        both(directory(f"{LOG}/other", by=(7, 7)), link("/etc", f"{LOG}/other/etc")), tree()),
-    # config_files: the destination
-    "dest is a link": Situation(
-        link(SECRET, f"{HOME}/conf"), copy(f"{HOME}/conf"), after=stands(f"{HOME}/conf")),
-    "dest is a dangling link": Situation(
-        link("/etc/canary/new", f"{HOME}/conf"), copy(f"{HOME}/conf"),
-        after=stands(f"{HOME}/conf")),
-    "dest is a link to /proc/1/root": Situation(
-        link("/proc/1/root/etc/canary/secret", f"{HOME}/conf"), copy(f"{HOME}/conf"),
-        after=stands(f"{HOME}/conf")),
-    "dest is a hard link": Situation(
-        hard_link(f"{HOME}/conf"), copy(f"{HOME}/conf"), ctime=False,
-        after=stands(f"{HOME}/conf")),
-    "dest is a fifo": Situation(
-        node(stat.S_IFIFO, f"{HOME}/conf"), copy(f"{HOME}/conf"), after=stands(f"{HOME}/conf")),
-    "dest is a socket": Situation(
-        node(stat.S_IFSOCK, f"{HOME}/conf"), copy(f"{HOME}/conf"), after=stands(f"{HOME}/conf")),
-    "dest is a character device": Situation(
-        node(stat.S_IFCHR, f"{HOME}/conf", NULL_DEVICE), copy(f"{HOME}/conf"),
-        after=stands(f"{HOME}/conf")),
-    "dest is a block device": Situation(
-        node(stat.S_IFBLK, f"{HOME}/conf", DISK_DEVICE), copy(f"{HOME}/conf"),
-        after=stands(f"{HOME}/conf")),
-    "dest is a directory of links": Situation(
-        both(link(SECRET, f"{HOME}/conf/a"), link("/etc", f"{HOME}/conf/b")),
-        copy(f"{HOME}/conf"), after=stands(f"{HOME}/conf")),
-    "dest through a link": Situation(
-        link("/etc/canary", f"{HOME}/dir"), copy(f"{HOME}/dir/secret"), 1, message="link"),
-    "dest through a link, new parents": Situation(
-        link("/etc/canary", f"{HOME}/dir"), copy(f"{HOME}/dir/new/secret"), 1, message="link"),
-    "dest in a linked directory": Situation(
-        link("/etc/canary", f"{HOME}/dir"), copy(f"{HOME}/dir/"), 1, message="link"),
-    "dest parent is the service's": Situation(
-        directory(f"{HOME}/sub"), copy(f"{HOME}/sub/conf", owner="root"),
-        after=stands(f"{HOME}/sub/conf", uid=0)),
-    "dest parent is root's inside the service's, open to all": Situation(
-        directory(f"{HOME}/sub", by="root", mode=0o777), copy(f"{HOME}/sub/conf"), 1,
-        message="belongs to uid 0"),
-    "dest parent is another user's inside the service's": Situation(
-        directory(f"{HOME}/sub", by=(7, 7)), copy(f"{HOME}/sub/conf"), 1,
-        message="belongs to uid 7"),
-    "dest below a link in /tmp": Situation(
-        link("/etc/canary", "/tmp/dir"), copy("/tmp/dir/secret"), 1, message="link"),
-    "dest below a link in a directory open to all": Situation(
-        both(directory("/srv/open", by="root", mode=0o777), link("/etc/canary", "/srv/open/dir")),
-        copy("/srv/open/dir/secret"), 1, message="link"),
-    "dest below root's link in a directory open to all": Situation(
-        both(directory("/srv/open", by="root", mode=0o777),
-             lambda box: box.symlink("/etc/canary", "/srv/open/dir")),
-        copy("/srv/open/dir/secret"), 1, message="link"),
-    "directory replaced, links inside": Situation(
-        both(source("tree/secret"), link("/etc/canary", f"{HOME}/tree/dir"),
-             link(SECRET, f"{HOME}/tree/secret")),
-        copy(f"{HOME}/tree", "tree"), after=names(f"{HOME}/tree", ["secret"])),
-    "directory replaced, odd names inside": Situation(
-        both(source("tree/secret"), odd_names(f"{HOME}/tree/odd")),
-        copy(f"{HOME}/tree", "tree"), after=names(f"{HOME}/tree", ["secret"])),
-    "directory replaced, a link in its place": Situation(
-        both(source("tree/secret"), link("/etc/canary", f"{HOME}/tree")),
-        copy(f"{HOME}/tree", "tree"), after=names(f"{HOME}/tree", ["secret"])),
-    "directory replaced, a mount inside": Situation(
-        both(source("tree/secret"), bind("/srv/outside", f"{HOME}/tree/mount")),
-        copy(f"{HOME}/tree", "tree"), 1, message="is a mount point"),
-    "directory replaced, 2,000 deep": Situation(
-        both(source("tree/secret"), deep(f"{HOME}/tree", 2000)),
-        copy(f"{HOME}/tree", "tree"), after=names(f"{HOME}/tree", ["secret"]), heavy=True),
-    "file in place of a directory, 2,000 deep": Situation(
-        deep(f"{HOME}/conf", 2000), copy(f"{HOME}/conf"), after=stands(f"{HOME}/conf"),
-        heavy=True),
-    "merge, a link as directory": Situation(
-        both(source("tree/dir/secret"), link("/etc/canary", f"{HOME}/tree/dir")),
-        copy(f"{HOME}/tree", "tree", merge=True), 1, message="link"),
-    "merge, a link as file": Situation(
-        both(source("tree/secret"), link(SECRET, f"{HOME}/tree/secret")),
-        copy(f"{HOME}/tree", "tree", merge=True),
-        after=stands(f"{HOME}/tree/secret", "from the operator")),
-    "merge, a hard link as file": Situation(
-        both(source("tree/secret"), directory(f"{HOME}/tree"), hard_link(f"{HOME}/tree/secret")),
-        copy(f"{HOME}/tree", "tree", merge=True), ctime=False,
-        after=stands(f"{HOME}/tree/secret", "from the operator")),
-    "merge, a fifo as file": Situation(
-        both(source("tree/secret"), directory(f"{HOME}/tree"),
-             node(stat.S_IFIFO, f"{HOME}/tree/secret")),
-        copy(f"{HOME}/tree", "tree", merge=True),
-        after=stands(f"{HOME}/tree/secret", "from the operator")),
-    "source is the service's link": Situation(
-        link(SECRET, f"{HOME}/source"), copy(f"{HOME}/conf", f"{HOME}/source"), 1),
-    "source through the service's link": Situation(
-        link("/etc/canary", f"{HOME}/source"), copy(f"{HOME}/conf", f"{HOME}/source/secret"), 1),
-    "source is the service's fifo": Situation(
-        node(stat.S_IFIFO, f"{HOME}/source"), copy(f"{HOME}/conf", f"{HOME}/source"), 1),
-    "source tree holds the service's link": Situation(
-        both(directory(f"{HOME}/source"), link(SECRET, f"{HOME}/source/secret")),
-        copy(f"{HOME}/conf", f"{HOME}/source"), 1),
-    # what left the document
-    "left the document, its parent a link now": Situation(
-        inside(f"rm -r {HOME}/dir; ln -s /srv/outside {HOME}/dir; chown -h svc {HOME}/dir"),
-        {}, 1, message="link", earlier=copy(f"{HOME}/dir/file")),
-    "left the document, a link in its place": Situation(
-        inside(f"rm {HOME}/conf; ln -s {OUTSIDE} {HOME}/conf; chown -h svc {HOME}/conf"),
-        {}, earlier=copy(f"{HOME}/conf")),
-    "left the document, a tree of links in its place": Situation(
-        inside(f"rm {HOME}/conf; mkdir {HOME}/conf; ln -s / {HOME}/conf/root; "
-               f"ln -s {OUTSIDE} {HOME}/conf/file"),
-        {}, earlier=copy(f"{HOME}/conf")),
-    "a planted temporary file": Situation(
-        inside(f"ln -s /etc/canary {HOME}/.kolla_start.dir; "
-               f"mkdir {HOME}/.kolla_start.tree; ln -s /etc {HOME}/.kolla_start.tree/etc; "
-               "own=/etc/kolla/defaults/kolla_start; [ ! -e $own ] || sed -i "
-               f"-e 's|\"pending\": false|\"pending\": true|' "
-               f"-e 's|\"places\": \\[\\]|\"places\": [\"{HOME}\"]|' $own"),
-        copy(f"{HOME}/conf"), earlier=copy(f"{HOME}/conf"), after=names(HOME, ["conf"])),
-    # directories and files
-    "directories: a link": Situation(
-        link("/etc/canary", f"{HOME}/dir"),
-        {"directories": [{"path": f"{HOME}/dir", "owner": SERVICE, "perm": "0755"}]}, 1,
-        message="link"),
-    "directories: through a link": Situation(
-        link("/etc/canary", f"{HOME}/dir"),
-        {"directories": [{"path": f"{HOME}/dir/new", "owner": SERVICE, "perm": "0755"}]}, 1,
-        message="link"),
-    "files: a link": Situation(
-        link(SECRET, f"{HOME}/file"),
-        {"files": [{"path": f"{HOME}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
-        message="a link"),
-    "files: a dangling link": Situation(
-        link("/etc/canary/new", f"{HOME}/file"),
-        {"files": [{"path": f"{HOME}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
-        message="a link"),
-    "files: a fifo": Situation(
-        node(stat.S_IFIFO, f"{HOME}/file"),
-        {"files": [{"path": f"{HOME}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
-        message="special"),
-    "files: a hard link": Situation(
-        hard_link(f"{HOME}/file"),
-        {"files": [{"path": f"{HOME}/file", "owner": SERVICE, "perm": "0666"}]}, 1,
-        message="hard links"),
-    "files: through a link": Situation(
-        link("/etc/canary", f"{HOME}/dir"),
-        {"files": [{"path": f"{HOME}/dir/new", "owner": SERVICE, "perm": "0666"}]}, 1,
-        message="link"),
-}  # fmt: skip
+    **situations(LOG, HOME),
+    **{
+        f"shared: {name}": _in_shared(one)
+        for name, one in situations(*IN_SHARED).items()
+        if not one.heavy
+    },
+    **{f"shared: {name}": _in_shared(one) for name, one in shared_situations().items()},
+}
 
 
 def prepare(
     box: Sandbox, situation: Situation, run: Callable[[], object]
 ) -> dict[str, Canary | None]:
     """Plant it and put the document there; returns the canaries as they are then."""
-    situation.furnished(box)
+    (furnish_shared if situation.shared else furnish)(box)
     if situation.earlier is not None:
-        box.document(document(situation.earlier))
+        box.document(document(situation.earlier, situation.shared))
         run()
     situation.plant(box)
-    box.document(json.dumps(document(situation.sections)))
+    box.document(json.dumps(document(situation.sections, situation.shared)))
     if not situation.heavy:  # a deep tree is too much for mark() itself
         box.mark()
-    return canaries(box, situation.ctime)
+    return look(box, situation)
+
+
+def look(box: Sandbox, situation: Situation) -> dict[str, Canary | None]:
+    """The canaries as they are now."""
+    return canaries(box, situation.ctime, situation.watched)

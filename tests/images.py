@@ -5,6 +5,7 @@ of the builds in its cache.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -98,7 +99,7 @@ def _certificate() -> str | None:
 
 
 def find_engine() -> Engine:
-    """The first engine that really runs a container. Raises NoEngine."""
+    """The first engine that does what the tests do: a build and a run. Raises NoEngine."""
     plain = Engine(("podman",))
     # cgroups of version 1, a machine without systemd, limits that may not be raised.
     frugal = Engine(("podman", "--cgroup-manager=cgroupfs", "--runtime=runc"), LIMITS)
@@ -111,21 +112,38 @@ def find_engine() -> Engine:
         if not shutil.which(engine.argv[0]):
             said.append(f"{engine.argv[0]} is not installed")
             continue
-        # The smallest thing that is a container is one whose program is missing: the engine's
-        # 127, which says so, shows that all the rest works.
         try:
-            if not engine.has_image(PROBE_IMAGE):
-                with tempfile.TemporaryDirectory() as empty:
-                    engine.import_root(Path(empty), PROBE_IMAGE)
-            run = ("run", "--rm", "--network=none", *engine.limits, PROBE_IMAGE, "/nothing")
-            done = engine.run(*run, check=False, timeout=60)
+            problem = _problem(engine)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
-            said.append(str(error).strip())
-            continue
-        if done.returncode == 127:
+            problem = str(error).strip()
+        if not problem:
             return engine
-        said.append(f"{' '.join(engine.argv)} run: {done.stderr.strip()}")
+        said.append(problem)
     raise NoEngine("; ".join(dict.fromkeys(said)))
+
+
+# The smallest thing that is a container is one whose program is missing: an engine that says just
+# that has shown that all the rest works.
+_MISSING = "/nothing"
+_SAYS_MISSING = re.compile(f"{_MISSING}.*(no such file|not found)", re.IGNORECASE)
+
+
+def _problem(engine: Engine) -> str:
+    """What keeps an engine from running or building a container, or nothing."""
+    with tempfile.TemporaryDirectory() as empty:
+        place = Path(empty)
+        if not engine.has_image(PROBE_IMAGE):
+            engine.import_root(place, PROBE_IMAGE)
+        (place / "Dockerfile").write_text(f'FROM {PROBE_IMAGE}\nRUN ["{_MISSING}"]\n')
+        # One may be allowed what the other is not: their limits come from different places.
+        for argv in (
+            ("run", "--rm", "--network=none", *engine.limits, PROBE_IMAGE, _MISSING),
+            ("build", "-q", "--network=host", "--no-cache", *engine.limits, empty),
+        ):
+            done = engine.run(*argv, check=False, timeout=60)
+            if not done.returncode or not _SAYS_MISSING.search(done.stderr):
+                return f"{' '.join(engine.argv)} {argv[0]}: {done.stderr.strip()}"
+    return ""
 
 
 def root(engine: Engine, suite: str) -> str:

@@ -1,10 +1,11 @@
 """The programs that this one replaces, from PyPI as they are: where they lie, how to run them.
 
 `kolla` brings set_configs.py, start.sh and copy_cacerts.sh, `kolla-ansible` the templates of
-config.json and the container worker. Nothing of theirs is changed here: set_configs.py runs from
-its own source as `__main__`. To run it some ten thousand times it is not started with an
-interpreter of its own (0.1 s each) but in a fork of this process, which has imported what it
-imports; the fork enters the sandbox as any command does.
+config.json and the container worker; both are unpacked wheels (peers.txt says which, peers.py
+puts them there; KOLLA_START_PEERS names another directory of them). Nothing of theirs is changed
+here: set_configs.py runs from its own source as `__main__`. To run it some ten thousand times it
+is not started with an interpreter of its own (0.1 s each) but in a fork of this process, which has
+imported what it imports; the fork enters the sandbox as any command does.
 """
 
 import gc
@@ -16,12 +17,12 @@ import os
 import pwd
 import shutil
 import sys
-import sysconfig
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from types import CodeType
 
+import peers
 import yaml
 from sandbox import CLONE_NEWNS, CLONE_NEWPID, PATH, Sandbox, _setns
 
@@ -29,26 +30,44 @@ from sandbox import CLONE_NEWNS, CLONE_NEWPID, PATH, Sandbox, _setns
 _WARM = (glob, pwd, shutil, yaml)
 
 
+PEERS = Path(os.environ.get("KOLLA_START_PEERS") or peers.INSTALLED)
+
+
 def missing(*more: str) -> str | None:
     """Why the peers cannot be run, or None."""
-    for package in ("kolla", "kolla_ansible", "jinja2", *more):
+    for name in peers.DATA:
+        if not _unpacked(name):
+            return f"no {name} in {PEERS}: run tests/setup.sh test"
+    for package in ("jinja2", *more):
         if importlib.util.find_spec(package) is None:
-            return f"no package {package}: pip install '.[peer]'"
+            return f"no package {package}: run tests/setup.sh test"
     return None
+
+
+def _unpacked(name: str) -> dict[str, Path]:
+    """The versions of a peer that are there, the oldest first, and where."""
+    found = [
+        (path.name.removeprefix(f"{name}-"), path)
+        for path in PEERS.glob(f"{name}-*")
+        if path.name.removeprefix(f"{name}-")[0].isdigit()
+    ]
+    found.sort(key=lambda item: [int(part) for part in item[0].split(".")])
+    return dict(found)
 
 
 @cache
 def base() -> Path:
     """The directory of upstream's scripts."""
-    spec = importlib.util.find_spec("kolla")
-    assert spec and spec.submodule_search_locations
-    return Path(next(iter(spec.submodule_search_locations))) / "docker/base"
+    return list(_unpacked("kolla").values())[-1] / "kolla/docker/base"
 
 
 @cache
-def ansible() -> Path:
-    """kolla-ansible's data: roles, modules."""
-    return Path(sysconfig.get_path("data")) / "share/kolla-ansible/ansible"
+def ansibles() -> dict[str, Path]:
+    """kolla-ansible's data (roles, modules) by version, the oldest first."""
+    return {
+        version: next(path.glob("*.data")) / "data/share/kolla-ansible/ansible"
+        for version, path in _unpacked("kolla-ansible").items()
+    }
 
 
 @cache

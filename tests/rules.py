@@ -37,12 +37,13 @@ def _inside(path: str, place: str) -> bool:
     return path == place or path.startswith(place.rstrip("/") + "/")
 
 
-def _pattern(entry: dict[str, Any] | None) -> bool:
-    return entry is not None and "*" in entry["source"]
+def _pattern_left(d: Difference) -> bool:
+    return any("*" in entry["source"] for entry in d.left)
 
 
-def _dropped_dest(d: Difference) -> str:
-    return _dest(d.dropped) if d.dropped else "/nonexistent"
+def _in_left(d: Difference, path: str) -> bool:
+    """Whether a path is, or is in, what the document copied to once and does no longer."""
+    return any(_inside(path, _dest(entry)) for entry in d.left)
 
 
 def _is(kind: str, change: Change | int | None) -> bool:
@@ -60,11 +61,11 @@ def _kept(d: Difference) -> str | None:
 
 
 def _merges(d: Difference, path: str) -> bool:
-    return any(entry.get("merge") and _inside(path, _dest(entry)) for entry in d.case.entries)
+    return any(entry.get("merge") and _inside(path, _dest(entry)) for entry in d.entries)
 
 
 def _patterns(d: Difference, path: str) -> bool:
-    return any("*" in entry["source"] and _inside(path, entry["dest"]) for entry in d.case.entries)
+    return any("*" in entry["source"] and _inside(path, entry["dest"]) for entry in d.entries)
 
 
 # --- what is where ------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ def exclude_any(d: Difference) -> bool:
         len(entry.get("exclude", ())) > 1
         and _inside(d.path, entry["path"])
         and any(re.search(pattern, d.path) for pattern in entry["exclude"])
-        for entry in d.case.document.get("permissions", [])
+        for entry in d.document.get("permissions", [])
     )
 
 
@@ -135,7 +136,7 @@ def merge_takes_back(d: Difference) -> bool:
         and isinstance(d.theirs, Change)
         and d.ours is None
         and d.path not in d.image
-        and "changed" in d.step + " changed" * (d.dropped is not None)
+        and ("changed" in d.step or bool(d.left))
     )
 
 
@@ -147,7 +148,7 @@ def merge_saves_replaced(d: Difference) -> bool:
         return False
     return any(
         _inside(kept, _dest(entry)) or _inside(_dest(entry), kept)
-        for entry in d.case.entries
+        for entry in d.entries
         if entry.get("merge")
     )
 
@@ -157,10 +158,10 @@ def pattern_remembered(d: Difference) -> bool:
     """What a pattern copied is saved, removed and given back like anything else."""
     kept = _kept(d)
     if d.path in ANSWERS:
-        return d.path == "--check" and (d.theirs, d.ours) == (0, 1) and _pattern(d.dropped)
+        return d.path == "--check" and (d.theirs, d.ours) == (0, 1) and _pattern_left(d)
     if kept is not None:
         return _patterns(d, kept) and d.theirs is None and d.ours == d.image.get(kept)
-    return _pattern(d.dropped) and _patterns(d, d.path) and d.ours == d.image.get(d.path)
+    return _pattern_left(d) and _patterns(d, d.path) and d.ours == d.image.get(d.path)
 
 
 @rule
@@ -173,13 +174,10 @@ def original_elsewhere(d: Difference) -> bool:
 def original_given_back(d: Difference) -> bool:
     """A saved original that was given back is no longer kept, nor held against the document."""
     if d.path == "--check":
-        return (d.theirs, d.ours) == (1, 0) and bool(d.dropped) and "StateMismatch" in d.log
+        return (d.theirs, d.ours) == (1, 0) and bool(d.left) and "StateMismatch" in d.log
     kept = _kept(d)
     return (
-        kept is not None
-        and _inside(kept, _dropped_dest(d))
-        and isinstance(d.theirs, Change)
-        and d.ours is None
+        kept is not None and _in_left(d, kept) and isinstance(d.theirs, Change) and d.ours is None
     )
 
 
@@ -188,7 +186,7 @@ def original_saved_once(d: Difference) -> bool:
     """The third start does not overwrite a saved original; so the original is what comes back."""
     kept = _kept(d)
     path = d.path if kept is None else kept
-    if "first" in d.step or (kept is None and not _inside(path, _dropped_dest(d))):
+    if "first" in d.step or (kept is None and not _in_left(d, path)):
         return False
     return any(_inside(path, place) for place in d.image) and d.ours == d.image.get(path)
 
@@ -200,7 +198,7 @@ def parents_go(d: Difference) -> bool:
         _is("directory", d.theirs)
         and d.ours is None
         and d.path not in d.image
-        and _inside(_dropped_dest(d), d.path)
+        and any(_inside(_dest(entry), d.path) for entry in d.left)
     )
 
 
@@ -256,10 +254,10 @@ def check_final_state(d: Difference) -> bool:
 
 
 def _overridden(d: Difference) -> bool:
-    dests = [_dest(entry) for entry in d.case.entries]
+    dests = [_dest(entry) for entry in d.entries]
     later = [
         *dests,
-        *(entry["path"] for entry in d.case.document.get("permissions", [])),
+        *(entry["path"] for entry in d.document.get("permissions", [])),
     ]
     return any(
         _inside(place, dest) or _inside(dest, place)

@@ -35,10 +35,11 @@ fi
 [[ ${purpose} == test ]] || exit 0
 
 # Debian's Python takes nothing from pip (PEP 668): a virtual environment of our own.
-wanted=$(sha256sum pyproject.toml)
+wanted=$(sha256sum pyproject.toml tests/peers.txt)
 if [[ $(cat .venv/.installed 2>/dev/null) != "${wanted}" ]]; then
-    echo "setup: pip install .[test,peer] into .venv"
+    echo "setup: pip install .[test] and the programs to compare with (tests/peers.txt) into .venv"
     [[ -x .venv/bin/pip ]] || "${PYTHON:-/usr/bin/python3}" -m venv .venv
-    .venv/bin/pip install -q -e '.[test,peer]'
+    .venv/bin/pip install -q -e '.[test]'
+    .venv/bin/python tests/peers.py install
     echo "${wanted}" > .venv/.installed
 fi

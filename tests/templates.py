@@ -1,8 +1,8 @@
 """kolla-ansible's config.json templates as documents, and the files and users that they name.
 
-Each template is rendered twice: everything enabled (every condition holds, every list has two
-items, the distribution is Debian) and everything disabled. Values that a deployment would supply
-are made up from their names.
+Of each version that is in support, whichever Python runs the tests. Each template is rendered
+twice: everything enabled (every condition holds, every list has two items, the distribution is
+Debian) and everything disabled. Values that a deployment would supply are made up from their names.
 """
 
 import json
@@ -109,20 +109,36 @@ class Case:
     name: str
     document: dict[str, Any]
     sources: tuple[str, ...]
-    full: bool  # everything enabled: optional sources and the service's own trees exist
+    full: bool = True  # everything enabled: optional sources and the service's own trees exist
     files: tuple[str, ...] = ()  # what else is there
     links: tuple[tuple[str, str], ...] = ()  # (path, target)
     refused: bool = False
+    newer: dict[str, Any] | None = None  # the document that a newer version has for the service
 
     @property
     def entries(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.document.get("config_files", [])
-        return found
+        return entries(self.document)
 
     def owners(self) -> Iterator[str]:
-        for section in ("config_files", "directories", "files", "permissions"):
-            for entry in self.document.get(section, []):
-                yield entry.get("owner", "root")
+        yield from owners(self.document)
+        yield from owners(self.newer or {})
+
+
+def sections(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The entries of a document, each with the name of its section."""
+    for name in ("config_files", "directories", "files", "permissions"):
+        for entry in document.get(name, []):
+            yield name, entry
+
+
+def owners(document: dict[str, Any]) -> Iterator[str]:
+    for _, entry in sections(document):
+        yield entry.get("owner", "root")
+
+
+def entries(document: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = document.get("config_files", [])
+    return found
 
 
 def case(name: str, document: dict[str, Any], full: bool = True) -> Case:
@@ -142,12 +158,13 @@ def _sources(document: dict[str, Any], full: bool) -> Iterator[str]:
             yield source + "/" * (source.rpartition("/")[2] in _DIRECTORIES)
 
 
-def render() -> tuple[list[Case], list[str]]:
-    """Every template in both variants, and what does not render to a document, with the reason."""
+def render(version: str) -> tuple[list[Case], list[str]]:
+    """Every template of a version in both variants, and what is no document, with the reason."""
     cases, unusable = [], []
-    for path in sorted((peer.ansible() / "roles").rglob("*.json.j2")):
+    roles = peer.ansibles()[version] / "roles"
+    for path in sorted(roles.rglob("*.json.j2")):
         for on in (True, False):
-            role = path.relative_to(peer.ansible() / "roles").parts[0]
+            role = path.relative_to(roles).parts[0]
             name = f"{role}/{path.name.removesuffix('.json.j2')} {'on' if on else 'off'}"
             try:
                 text = _environment(on).from_string(path.read_text()).render()
@@ -162,7 +179,21 @@ def render() -> tuple[list[Case], list[str]]:
     return cases, unusable
 
 
+def upgrades(older: list[Case], newer: list[Case]) -> list[Case]:
+    """Each document of an older version with the newer one's of the same name, and all sources."""
+    by_name = {one.name: one for one in newer}
+    found = []
+    for one in older:
+        after = by_name.get(one.name)
+        if after is not None:
+            sources = tuple(dict.fromkeys([*one.sources, *after.sources]))
+            found.append(Case(one.name, one.document, sources, one.full, newer=after.document))
+    return found
+
+
 NOBODY_S_NAME = "no-such-user"
+ANOTHER = "another"  # the user of a deployment that changes an owner
+BESIDE = (ANOTHER, "fluentd", "neighbour")  # who is there whatever the documents say
 
 
 def by_hand() -> list[Case]:
@@ -320,11 +351,11 @@ def by_hand() -> list[Case]:
 
 def add_owners(box: Sandbox, cases: list[Case]) -> None:
     """The users and groups that any of the documents names."""
-    names = {owner for one in cases for owner in one.owners()}
+    names = {owner for one in cases for owner in one.owners()}.union(BESIDE)
     groups = {owner.partition(":")[2] for owner in names} - {""}
     for user in sorted(owner.partition(":")[0] for owner in names):
         if not user.isdigit() and user not in ("root", NOBODY_S_NAME):
-            box.adduser(user)
+            box.adduser(user, groups=["kolla"])  # as Kolla's images have them
     known = {line.partition(":")[0] for line in box.read("/etc/group").splitlines()}
     taken = {int(line.split(":")[2]) for line in box.read("/etc/group").splitlines()}
     for group in sorted(groups - known):

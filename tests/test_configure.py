@@ -426,7 +426,7 @@ BAD: dict[str, tuple[str | bytes | None, str]] = {
     ),
     "an integer perm": (
         '{"command": "x", "config_files": [' + ENTRY % '"perm": 600' + "]}",
-        'config_files[0].perm: is a number; put it in quotes: "0600"',
+        'config_files[0].perm: is a number; write "0600"',
     ),
     "a relative path": (
         '{"command": "x", "directories": [{"path": "a", "owner": "root", "perm": "0700"}]}',

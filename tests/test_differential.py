@@ -1,10 +1,12 @@
 """Drop-in, shown: upstream and this program side by side, on real documents and odd ones.
 
-Every template of kolla-ansible and the documents made by hand go through the same lives in two
-sandboxes; whatever differs must be explained by a rule (rules.py) that docs/differences.md tells
-the reader about, and every rule must have explained something.
+Every template of each kolla-ansible that is in support, and the documents made by hand, go through
+the same lives in two sandboxes, and an upgrade from one to the next goes through a deployment's;
+whatever differs must be explained by a rule (rules.py) that docs/differences.md tells the reader
+about, and every rule must have explained something.
 """
 
+import itertools
 import multiprocessing
 import os
 import re
@@ -25,12 +27,20 @@ from sandbox import CONFIG_FILES, TREE, Sandbox, Unusable
 pytestmark = pytest.mark.skipif(peer.missing() is not None, reason=str(peer.missing()))
 
 WORKERS = max(2, os.cpu_count() or 2)
-# Every so many documents go through the refusals too; all of those made by hand do.
-REFUSED_EVERY = 10
 # Configuration of RabbitMQ and Open vSwitch that ends in .json.j2 as well.
 NO_DOCUMENTS = {"rabbitmq/definitions", "ovn-db/ovsdb-relay"}
-REFUSALS = (compare.REFUSED, compare.ONCE_BROKEN)
-ALL_CHAINS = compare.CHAINS + REFUSALS
+
+
+def documents() -> dict[str, tuple[list[templates.Case], tuple[compare.Chain, ...]]]:
+    """What is compared, in groups, and the lives that each group goes through."""
+    real = {version: templates.render(version)[0] for version in peer.ansibles()}
+    versions = list(real)
+    found = {f"kolla-ansible {version}": (real[version], compare.CHAINS) for version in versions}
+    for older, newer in itertools.pairwise(versions):
+        cases = templates.upgrades(real[older], real[newer])
+        found[f"upgrade {older} to {newer}"] = (cases, (compare.DEPLOYMENT,))
+    found["made by hand"] = (templates.by_hand(), compare.CHAINS)
+    return found
 
 
 @dataclass(slots=True)
@@ -51,18 +61,15 @@ class Outcome:
         self.wrong += other.wrong
 
 
-def share(number: int) -> Outcome:
+def share(number: int) -> dict[str, Outcome]:
     """Compare every WORKERS-th document, beginning with this one."""
-    real, _ = templates.render()
-    hand = templates.by_hand()
-    outcome = Outcome()
-    with compare.Pair([*real, *hand]) as pair:
-        for index, one in enumerate([*hand, *real]):
-            if index % WORKERS == number:
-                refusals = index < len(hand) or index % REFUSED_EVERY == 0
-                chains = ALL_CHAINS if refusals else compare.CHAINS
-                judge(compare.compare(pair, one, chains), outcome)
-    return outcome
+    groups = documents()
+    outcomes = {name: Outcome() for name in groups}
+    with compare.Pair([one for cases, _ in groups.values() for one in cases]) as pair:
+        for name, (cases, chains) in groups.items():
+            for one in cases[number::WORKERS]:
+                judge(compare.compare(pair, one, chains), outcomes[name])
+    return outcomes
 
 
 def judge(found: compare.Compared, outcome: Outcome) -> None:
@@ -76,7 +83,7 @@ def judge(found: compare.Compared, outcome: Outcome) -> None:
 
 
 @pytest.fixture(scope="module")
-def outcome() -> Outcome:
+def outcomes() -> dict[str, Outcome]:
     reason = sandboxes.unusable()
     if reason:
         pytest.skip(reason)
@@ -85,52 +92,58 @@ def outcome() -> Outcome:
             pass  # installs the program, once, before there are two who would
     except Unusable as error:
         pytest.skip(str(error))
-    total = Outcome()
+    total: dict[str, Outcome] = {name: Outcome() for name in documents()}
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
         for part in pool.map(share, range(WORKERS)):
-            total.add(part)
+            for name, outcome in part.items():
+                total[name].add(outcome)
     return total
 
 
 def test_what_is_compared() -> None:
     """Two variants of every template; the two that are no config.json are named."""
-    cases, unusable = templates.render()
-    assert len(cases) >= 300
-    assert {line.split()[0] for line in unusable} == NO_DOCUMENTS
+    assert len(peer.ansibles()) >= 2
+    for version in peer.ansibles():
+        cases, unusable = templates.render(version)
+        assert len(cases) >= 300
+        assert {line.split()[0] for line in unusable} == NO_DOCUMENTS
 
 
 def test_nothing_differs_without_a_rule(
-    outcome: Outcome, capsys: pytest.CaptureFixture[str]
+    outcomes: dict[str, Outcome], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real, _ = templates.render()
-    hand = templates.by_hand()
-    differing = outcome.compared - outcome.equal
     with capsys.disabled():
-        print(
-            f"\ncompared with upstream: {len(real)} documents of kolla-ansible and {len(hand)} "
-            f"made by hand x {len({step.name for chain in ALL_CHAINS for step in chain})} "
-            f"scenarios: {outcome.compared} comparisons, {outcome.equal} equal, {differing} differ "
-            f"by rule: {', '.join(f'{name} {n}' for name, n in outcome.by_rule.most_common())}; "
-            f"templates that are no config.json: {', '.join(sorted(NO_DOCUMENTS))}"
-        )
-    assert not outcome.unexplained, "\n".join(outcome.unexplained[:20])
+        print()
+        for name, (cases, chains) in documents().items():
+            one = outcomes[name]
+            scenarios = sum(len(chain) for chain in chains)
+            by_rule = ", ".join(f"{rule} {count}" for rule, count in one.by_rule.most_common())
+            print(
+                f"{name}: {len(cases)} documents x {scenarios} scenarios: {one.compared} compared, "
+                f"{one.equal} equal, {one.compared - one.equal} differ by rule: {by_rule}"
+            )
+        print(f"templates that are no config.json: {', '.join(sorted(NO_DOCUMENTS))}")
+    unexplained = [line for one in outcomes.values() for line in one.unexplained]
+    assert not unexplained, f"{len(unexplained)}:\n" + "\n".join(unexplained[:20])
 
 
-def test_check_answers_right_in_every_document(outcome: Outcome) -> None:
+def test_check_answers_right_in_every_document(outcomes: dict[str, Outcome]) -> None:
     """0 after a start and while the service lives, 1 after each change, 2 if it cannot tell."""
-    assert not outcome.wrong, "\n".join(outcome.wrong[:10])
+    wrong = [line for one in outcomes.values() for line in one.wrong]
+    assert not wrong, f"{len(wrong)}:\n" + "\n".join(wrong[:10])
 
 
-def test_every_rule_has_a_use(outcome: Outcome) -> None:
-    assert not set(rules.RULES) - set(outcome.by_rule)
+def test_every_rule_has_a_use(outcomes: dict[str, Outcome]) -> None:
+    used = {name for one in outcomes.values() for name in one.by_rule}
+    assert not set(rules.RULES) - used
 
 
 def test_every_rule_has_its_line() -> None:
     """docs/differences.md: a row for each rule, and for each test named there; and no other row."""
     text = (TREE / "docs/differences.md").read_text()
-    rows = re.findall(r"^\| `([^`]+)` \|(.*)\|(.*)\|(.*)\|$", text, re.MULTILINE)
-    named = [name for name, *_ in rows]
+    rows = re.findall(r"^\| (`[^|]+`) \|(.*)\|(.*)\|(.*)\|$", text, re.MULTILINE)
+    named = [name for names, *_ in rows for name in re.findall("`([^`]+)`", names)]
     assert len(named) == len(set(named))
     assert all(cell.strip() for _, *cells in rows for cell in cells)
     tests = {name for name in named if name.startswith("test_")}

@@ -120,3 +120,17 @@ def test_the_service_starts_as_upstream_s(
         assert isinstance(theirs[2], dict)
         theirs[2]["environ"].update(USER="nova", LOGNAME="nova")
         assert native[2] == theirs[2]
+
+
+def test_no_trace_in_what_a_script_redirects(boxes: tuple[Sandbox, Sandbox]) -> None:
+    """As mariadb-server's bootstrap does with its log."""
+    log = "/var/lib/nova/bootstrap.log"
+    found = []
+    for box, debug in ((boxes[0], {}), (boxes[1], {}), (boxes[1], {"KOLLA_DEBUG": "1"})):
+        box.write("/usr/local/bin/kolla_extend_start", f"{{ echo made; }} > {log} 2>&1\n")
+        box.document({"command": "report"})
+        assert started(box, "nova", debug)[0] == 0
+        found.append([line.lstrip("+ ") for line in box.read(log).splitlines()])
+    theirs, ours, asked_for = found
+    assert ours == ["made"]
+    assert theirs == asked_for == ["echo made", "made"]

@@ -1,7 +1,7 @@
 """A hostile service, item by item: docs/security.md says which promise each test holds."""
 
 import pytest
-from hostile import LINE, REST, SITUATIONS, canaries, prepare
+from hostile import LINE, REST, SITUATIONS, look, prepare
 from sandbox import Sandbox
 
 
@@ -10,7 +10,7 @@ def test_planted(sandbox: Sandbox, name: str) -> None:
     situation = SITUATIONS[name]
     before = prepare(sandbox, situation, sandbox.set_configs)
     done = sandbox.set_configs(timeout=120)
-    assert canaries(sandbox, situation.ctime) == before
+    assert look(sandbox, situation) == before
     assert done.returncode == situation.code, done.stderr[-4000:]
     assert situation.message in done.stderr
     for line in done.stderr.splitlines():
@@ -26,4 +26,4 @@ def test_planted(sandbox: Sandbox, name: str) -> None:
         sandbox.mark()
         assert sandbox.set_configs().returncode == 0
         assert sandbox.changes() == {}
-    assert canaries(sandbox, situation.ctime) == before
+    assert look(sandbox, situation) == before

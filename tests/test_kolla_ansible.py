@@ -68,7 +68,7 @@ def socket(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def worker_class(socket: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """kolla-ansible's PodmanWorker, found as its Ansible module finds it."""
     utils = importlib.import_module("ansible.module_utils")
-    theirs = str(peer.ansible() / "module_utils")
+    theirs = str(list(peer.ansibles().values())[-1] / "module_utils")
     monkeypatch.setattr(utils, "__path__", [*utils.__path__, theirs])
     systemd = ModuleType("dbus")
     vars(systemd).update(

@@ -48,7 +48,7 @@ def test_slow_storage_is_waited_for_by_many_and_all_is_set(sandbox: Sandbox) -> 
     sandbox.mkdir(f"{volume}/inner")
     for number in range(count):
         sandbox.write(f"{volume}/inner/{number}")
-    sandbox.symlink("/etc/passwd", f"{volume}/inner/link")
+    sandbox.symlink("/etc/passwd", f"{volume}/inner/link", owner=(1, 1))
     walk = {"path": volume, "owner": "nova", "perm": "0640", "recurse": True}
     sandbox.document({"command": "/bin/true", "permissions": [walk]})
     slow = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", f"{volume}/inner"]

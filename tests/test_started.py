@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from sandbox import Sandbox
+from sandbox import CONFIG_FILES, Sandbox
 
 
 def _copy_for_everyone() -> Path:
@@ -160,6 +160,39 @@ def test_signals_descriptors_umask_and_directory(work: Path, shell: bool) -> Non
     assert found["fds"] == [0, 1, 2, write]  # the engine's own stays, ours does not
     assert found["cwd"] == str(work)
     assert found["umask"] == 0o027
+
+
+UMASKS = {"0027": 0o027, "27": 0o027, "0": 0, "777": 0o777, "": 0o022, None: 0o022}
+
+
+@pytest.mark.parametrize("asked", UMASKS)
+@pytest.mark.parametrize("shell", [False, True], ids=["exec", "through bash"])
+def test_the_umask_that_the_environment_asks_for(
+    work: Path, asked: str | None, shell: bool
+) -> None:
+    if shell:
+        # As in tcib's start script the service has it, and extend-start has not.
+        script(work, "export SEEN=$(umask)\n")
+    environ = path_with(work) | ({} if asked is None else {"CONTAINER_KOLLA_UMASK": asked})
+    found = said(start("report", env=environ, before=lambda: os.umask(0o022) and None))
+    assert found["umask"] == UMASKS[asked]
+    environment = found["environ"]
+    assert isinstance(environment, dict)
+    assert environment.get("CONTAINER_KOLLA_UMASK") == asked
+    assert environment.get("SEEN") == ("0022" if shell else None)
+
+
+@as_root
+@pytest.mark.parametrize("asked", ["8", "-1", "rw", "0o22", "1777", "u=rwx", " 22", "2_2"])
+def test_what_is_no_umask(sandbox: Sandbox, asked: str) -> None:
+    sandbox.source("a", "a")
+    entry = {"source": f"{CONFIG_FILES}/a", "dest": "/etc/a", "owner": "root", "perm": "0600"}
+    sandbox.document({"command": "/bin/true", "config_files": [entry]})
+    sandbox.mark()
+    environ = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS", "CONTAINER_KOLLA_UMASK": asked}
+    done = sandbox.run(["kolla_start"], env=environ)
+    assert (done.returncode, sandbox.changes()) == (1, {})
+    assert f"CONTAINER_KOLLA_UMASK is {asked!r}, no umask; write octal digits" in done.stderr
 
 
 def test_python_s_own_ignored_signals_are_undone(work: Path) -> None:
@@ -359,11 +392,18 @@ def test_arguments_take_the_command_s_place(work: Path) -> None:
         assert said(done)["argv"] == ["db sync", "*"]
 
 
-@pytest.mark.parametrize("command", ["", " \n\t", ()])
-def test_nothing_to_run_is_refused(work: Path, command: object) -> None:
+@pytest.mark.parametrize("command", ["", " \n\t"])
+@pytest.mark.parametrize("text", [None, ":", "CMD='report changed'"])
+def test_an_empty_command_is_nothing_to_become(
+    work: Path, command: object, text: str | None
+) -> None:
+    """As upstream's `exec ${CMD}`: the script may set one, else the start ends well."""
+    if text is not None:
+        script(work, f"{text}\n")
     done = start(command, env=path_with(work))
-    assert done.returncode == 1
-    assert "no word" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert bool(done.stdout) == (text is not None and "report" in text)
+    assert said(start(command, arguments=("report", "x"), env=path_with(work)))["argv"] == ["x"]
 
 
 @pytest.mark.parametrize("command", ["a\0b", ("a", "b\0"), "a\ud800"])
@@ -829,6 +869,47 @@ def test_certificates_that_the_document_copied(sandbox: Sandbox) -> None:
     assert certificates.needed()  # in doubt: the service user may read neither
     certificates.copy()
     assert certificates.installed() == {"kolla-customca-a.crt": "copied"}
+
+
+CONFIG_DATA = "/var/lib/config-data/ca-certificates"
+
+
+@as_root
+def test_certificates_of_tcib_s_images(sandbox: Sandbox) -> None:
+    """The third place: of a volume as the kubelet lays it out, but not what a service put there."""
+    certificates = Certificates(sandbox)
+    sandbox.mkdir(CONFIG_DATA, mode=0o1777)
+    sandbox.write(f"{CONFIG_DATA}/..1/tls-ca-bundle.pem", "of the volume")
+    sandbox.symlink("..1", f"{CONFIG_DATA}/..data")
+    sandbox.symlink("..data/tls-ca-bundle.pem", f"{CONFIG_DATA}/tls-ca-bundle.pem")
+    sandbox.write("/srv/victim", "root's own", mode=0o600)
+    sandbox.write(f"{CONFIG_DATA}/of-the-service.pem", "trust me", owner="nobody")
+    sandbox.symlink("/srv/victim", f"{CONFIG_DATA}/link.pem", owner="nobody")
+    sandbox.write("/srv/nobody/theirs.pem", "trust me", owner="nobody")
+    sandbox.chown("/srv/nobody", "nobody")
+    sandbox.symlink("/srv/nobody/theirs.pem", f"{CONFIG_DATA}/elsewhere.pem")
+    done = certificates.copy()
+    assert done.returncode == 0, done.stderr
+    wanted = {"kolla-customca-tls-ca-bundle.pem": "of the volume"}
+    assert certificates.installed() == wanted
+    assert done.stderr.count("it is left out") == 3
+    assert certificates.updates() == 1
+    certificates.copy()
+    assert certificates.updates() == 1
+    sandbox.write(f"{MOUNTED}/a.crt", "mounted")
+    certificates.copy()
+    assert certificates.installed() == {"kolla-customca-a.crt": "mounted"}
+
+
+@as_root
+def test_the_update_command_does_not_inherit_the_service_s_umask(sandbox: Sandbox) -> None:
+    Certificates(sandbox)
+    sandbox.write(f"{MOUNTED}/a.crt", "A")
+    sandbox.document({"command": "/bin/true"})
+    environ = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
+    done = sandbox.run(["kolla_start"], env=environ, umask=0o077)
+    assert done.returncode == 0, done.stderr
+    assert sandbox.mode("/updates") == 0o644
 
 
 @as_root

@@ -12,6 +12,7 @@ from typing import Any
 
 import faults
 import hostile
+import peer
 import pytest
 import race
 import secrets_watch
@@ -165,8 +166,8 @@ def test_a_race_with_the_service() -> None:
 
 
 def test_the_race_catches_upstream() -> None:
-    if hostile.upstream_script() is None:
-        pytest.skip("the package kolla is not installed (pip install .[peer])")
+    if peer.missing() is not None:
+        pytest.skip(str(peer.missing()))
     assert race.race(hostile.run_upstream, runs=10, seconds=0, upstream=True).changed > 0
 
 
@@ -183,8 +184,8 @@ def test_a_secret_is_never_readable_by_another_user() -> None:
 
 
 def test_the_watch_catches_upstream() -> None:
-    if hostile.upstream_script() is None:
-        pytest.skip("the package kolla is not installed (pip install .[peer])")
+    if peer.missing() is not None:
+        pytest.skip(str(peer.missing()))
     result = secrets_watch.watch(replacements=60, program=hostile.run_upstream, upstream=True)
     assert result.leaks
 

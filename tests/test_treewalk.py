@@ -15,6 +15,7 @@ for d in range({DIRECTORIES}):
     for f in range({FILES}):
         os.close(os.open(f"{VOLUME}/{{d}}/{{f}}", os.O_CREAT, 0o600))
 os.symlink("/etc/passwd", "{VOLUME}/0/0-link")
+os.lchown("{VOLUME}/0/0-link", 1, 1)  # what root itself links to is meant
 """
 WALK = {"path": VOLUME, "owner": "nova", "perm": "0640", "recurse": True}
 DOCUMENT = {"command": "true", "permissions": [WALK]}

@@ -24,6 +24,7 @@ sys.path[:0] = [str(TREE), str(TREE / "tests")]
 
 import faults  # noqa: E402
 import hostile  # noqa: E402
+import peer  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
 from sandbox import Sandbox, unusable  # noqa: E402
@@ -55,10 +56,10 @@ def planted(scale: float) -> list[Row]:
             before = hostile.prepare(box, situation, box.set_configs)
             done = box.set_configs(timeout=300)
             good = done.returncode == situation.code and "Traceback" not in done.stderr
-            if not good or hostile.canaries(box, situation.ctime) != before:
+            if not good or hostile.look(box, situation) != before:
                 lost += 1
                 note(f"LOST planted: {name}: exit code {done.returncode}")
-        if hostile.upstream_script() is None or (situation.heavy and scale < 1):
+        if peer.missing() is not None or (situation.heavy and scale < 1):
             continue
         with Sandbox() as box:
             hostile.install_upstream(box)
@@ -67,8 +68,8 @@ def planted(scale: float) -> list[Row]:
                 hostile.run_upstream(box, timeout=seconds)
             except subprocess.TimeoutExpired:
                 note(f"upstream hangs: {name}")
-            upstream += hostile.canaries(box, situation.ctime) != before
-    theirs = "-" if hostile.upstream_script() is None else f"{upstream} lost"
+            upstream += hostile.look(box, situation) != before
+    theirs = "-" if peer.missing() is not None else f"{upstream} lost"
     return [Row("planted situations", len(hostile.SITUATIONS), lost, theirs)]
 
 
@@ -77,7 +78,7 @@ def races(scale: float) -> list[Row]:
     if ours.odd:
         note(f"LOST race: {ours.odd}")
     theirs = "-"
-    if hostile.upstream_script() is not None:
+    if peer.missing() is None:
         result = race.race(hostile.run_upstream, max(10, int(100 * scale)), 0, upstream=True)
         theirs = f"{result.changed} of {result.runs} lost"
     done = f"{ours.swaps} swaps in {ours.seconds:.0f} s, {ours.applied} runs applied"
@@ -176,7 +177,7 @@ def secrets(scale: float) -> list[Row]:
     for found in (*ours.leaks, *ours.logged):
         note(f"LOST secret: {found}")
     theirs = "-"
-    if hostile.upstream_script() is not None:
+    if peer.missing() is None:
         result = secrets_watch.watch(min(count, 200), hostile.run_upstream, upstream=True)
         theirs = f"{len(result.leaks)} files read"
     lost = len(ours.leaks) + len(ours.logged)
