@@ -865,8 +865,9 @@ def identity(fd: int) -> Identity:
 
 def refuse_planted(path: str, uid: int, judged: Identity | None = None) -> Identity:
     """Raises Unsafe where set_owner() would, and OSError; else tells what has been judged."""
-    at = directory(split(path)[0])
-    found = Found(_open(path, _PATH_ONLY), path, at.status)
+    parent, name = split(path)
+    at = directory(parent)
+    found = Found(_open_entry(at.fd, name or ".", path), path, at.status)
     try:
         if judged != found.identity:
             _refuse_planted(found, uid)
@@ -886,17 +887,25 @@ def set_owner(
     """
     parent, name = split(path)
     at = directory(parent)
-    set_owner_at(at.fd, name or ".", path, uid, gid, mode, at.status, judged)
+    found = Found(_open_entry(at.fd, name or ".", path), path, at.status)
+    try:
+        set_owner_of(found, uid, gid, mode, judged)
+    finally:
+        found.close()
 
 
 class Found:
-    """An object that is held open (O_PATH): its path, its status, and that of its directory."""
+    """An object that is held open (O_PATH): its path, its status, and that of its directory.
 
-    __slots__ = ("fd", "holder", "identity", "real", "status")
+    below: the document does not name it, but a tree that it lies in
+    """
 
-    def __init__(self, fd: int, real: str, holder: os.stat_result) -> None:
+    __slots__ = ("below", "fd", "holder", "identity", "real", "status")
+
+    def __init__(self, fd: int, real: str, holder: os.stat_result, below: bool = False) -> None:
         self.fd = fd
         self.real = real
+        self.below = below
         self.status = os.fstat(fd)
         self.identity: Identity = (self.status.st_dev, self.status.st_ino)
         self.holder = holder
@@ -913,21 +922,23 @@ def set_owner_at(
     gid: int,
     mode: int | None,
     holder: os.stat_result,
-    judged: Identity | None = None,
 ) -> None:
     """Set owner and mode of one entry of an open directory, on the very object that was checked.
 
-    `holder`: the directory's status. `judged`: see set_owner().
+    The document names a tree that it lies in. `holder`: the directory's status.
     """
+    found = Found(_open_entry(at, name, path), path, holder, below=True)
     try:
-        fd = os.open(name, _PATH_ONLY, dir_fd=at)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    found = Found(fd, path, holder)
-    try:
-        set_owner_of(found, uid, gid, mode, judged)
+        set_owner_of(found, uid, gid, mode)
     finally:
         found.close()
+
+
+def _open_entry(at: int, name: str, path: str) -> int:
+    try:
+        return os.open(name, _PATH_ONLY, dir_fd=at)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
 
 
 def set_owner_of(
@@ -1008,6 +1019,8 @@ def _alone(status: os.stat_result, holder: os.stat_result) -> bool:
 
 def _refuse_planted(found: Found, uid: int) -> None:
     """Raises Unsafe for what somebody else could have put there so that root gives it to `uid`."""
+    from kolla_start import owners
+
     status, holder = found.status, found.holder
     if status.st_uid == uid or private(holder) or _alone(status, holder):
         return
@@ -1015,8 +1028,11 @@ def _refuse_planted(found: Found, uid: int) -> None:
         raise Unsafe(_HARD_LINK % (found.real, status.st_nlink))
     if trusted(status.st_uid) or stat.S_ISLNK(status.st_mode):
         return  # what a command run as root has left; a link's owner means nothing
-    shared = holder.st_mode & 0o022 or not (trusted(holder.st_uid) or holder.st_uid == uid)
-    if shared and not _can_read(uid, status, found.fd):
+    if not holder.st_mode & 0o022 and (trusted(holder.st_uid) or holder.st_uid == uid):
+        return  # only the new owner could have moved it there
+    if found.below and not owners.known(status.st_uid):
+        return  # nobody's of this container: data of an image that had other numbers
+    if not _can_read(uid, status, found.fd):
         raise Unsafe(
             f"{found.real} belongs to uid {status.st_uid} and lies where others can write, so "
             f"somebody may have moved it there: it is not given to uid {uid}, who cannot read it; "

@@ -106,11 +106,16 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
+        said, position = error.msg, error.pos
+        # Up to Python 3.12 what follows such a comma is pointed at.
+        before = text[:position].rstrip()
+        if before.endswith(",") and text[position : position + 1] in {"]", "}"}:
+            said, position = "Illegal trailing comma", len(before) - 1
         message = next(
-            (ours for theirs, ours in _JSON_ERRORS.items() if error.msg.startswith(theirs)),
-            f"{error.msg}; mend it",
+            (ours for theirs, ours in _JSON_ERRORS.items() if said.startswith(theirs)),
+            f"{said}; mend it",
         )
-        raise _Unreadable(Placed((), f"no JSON: {message}", (error.lineno, error.colno))) from None
+        raise _Unreadable(Placed((), f"no JSON: {message}", _counted(text, position))) from None
     except (ValueError, RecursionError) as error:
         raise _Unreadable(_without_place(error)) from None
 

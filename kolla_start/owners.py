@@ -53,6 +53,15 @@ def _number(name: str, kind: str) -> int:
     )
 
 
+def known(uid: int) -> bool:
+    """Whether this container's user database has such a user."""
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
+
+
 def groups(uid: int) -> list[int]:
     """All groups of a user, as the databases have them; none of one that they do not know."""
     found = _groups.get(uid)

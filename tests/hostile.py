@@ -602,6 +602,11 @@ def shared_situations() -> dict[str, Situation]:
             inside(f"rmdir {log}; mkdir -m 755 {log}; chown neighbour {log}; "
                    f"install -o neighbour -m 640 /dev/null {own}"),
             _named(f"{log}/*.log"), after=both(_gives(log, 0o2775), _gives(own))),
+        "data of an image with other numbers, recursive": Situation(
+            inside(f"chmod 0777 {log}; mkdir -m 700 {log}/data; echo x > {log}/data/file; "
+                   f"chmod 600 {log}/data/file; chown -R 4999 {log}/data"),
+            owner(log, None, recurse=True),
+            after=both(_gives(f"{log}/data", 0o2700), _gives(f"{log}/data/file", 0o600))),
         "another user's log, to be read by the group": Situation(
             inside(f"install -o neighbour -g kolla -m 640 /dev/null {own}"),
             _named(f"{log}/*.log"), after=_gives(own)),

@@ -43,7 +43,13 @@ class Engine:
     ) -> subprocess.CompletedProcess[str]:
         """The client with these arguments. With `check`, raises RuntimeError with what it said."""
         done = subprocess.run(
-            [*self.argv, *argv], capture_output=True, text=True, timeout=timeout, check=False
+            [*self.argv, *argv],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+            # podman 5 would put a warning of several lines among the container's own words.
+            env={**os.environ, "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"},
         )
         if check and done.returncode:
             said = f"{done.stdout[-4000:]}{done.stderr[-4000:]}"

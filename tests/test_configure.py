@@ -409,7 +409,7 @@ ENTRY = '{"source": "/var/lib/kolla/config_files/a", "dest": "/etc/a", "owner": 
 BAD: dict[str, tuple[str | bytes | None, str]] = {
     "no document": (None, "config.json: does not exist; mount"),
     "empty": ("", "config.json: is empty"),
-    "not JSON": ('{"command": "x",}', "config.json:1:17: "),
+    "not JSON": ('{"command": "x",}', "config.json:1:16: no JSON: a comma before"),
     "not UTF-8": (b'{"command":\n "\xff"}', "config.json:2:3: byte 0xff is not UTF-8"),
     "an array": ("[]", "config.json:1:1: "),
     "a null": ('{"command": null}', "config.json:1:13: command: is null"),

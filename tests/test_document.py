@@ -54,8 +54,9 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "word": (b'{"command": a}', "1:13: no JSON: a value must stand here"),
     "cut off": (b'{"command": "a"', "1:16: no JSON: a comma or a closing bracket"),
     "string cut off": (b'{\n\t"command": "a', "2:13: no JSON: this string does not end; close"),
-    # From Python 3.13 on it is the comma that is pointed at, before that what follows it.
-    "comma too many": (b'{"command": "a",}', "no JSON: a "),
+    # The same under every Python: up to 3.12 json itself points at what follows the comma.
+    "comma too many": (b'{"command": "a",}', "1:16: no JSON: a comma before a closing bracket"),
+    "comma too many in a list": (b'{"command": ["a"\n,\n]}', "2:1: no JSON: a comma before a clos"),
     "no colon": (b'{"command" "a"}', "1:12: no JSON: a colon must stand here"),
     "something after it": (b'{"command": "a"}\n}', "2:1: no JSON: the document ended before"),
     "line end in a string": (b'{"command": "a\nb"}', "1:15: no JSON: a line end or tab inside"),
