@@ -6,6 +6,7 @@ and the models (pydantic) where a document that can be read is refused. It judge
 
 import difflib
 import json
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -111,10 +112,14 @@ def _json(text: str) -> Any:
         before = text[:position].rstrip()
         if before.endswith(",") and text[position : position + 1] in {"]", "}"}:
             said, position = "Illegal trailing comma", len(before) - 1
+        octal = re.match("0[oO]?([0-7]+)", text[max(0, position - 1) :])
         message = next(
             (ours for theirs, ours in _JSON_ERRORS.items() if said.startswith(theirs)),
             f"{said}; mend it",
         )
+        if octal:  # the number ended at its 0
+            position -= 1
+            message = f'{octal[0]} is no number; write a mode as a string: "{octal[1].zfill(4)}"'
         raise _Unreadable(Placed((), f"no JSON: {message}", _counted(text, position))) from None
     except (ValueError, RecursionError) as error:
         raise _Unreadable(_without_place(error)) from None

@@ -328,11 +328,12 @@ class _Walk:
         uid, gid, file_mode, directory_mode = wanted
         mode = directory_mode if stat.S_ISDIR(kind) else file_mode
         try:
-            # chown(2) clears set-id bits and leaves all others: a right mode without them stays.
-            owner_only = mode is None or (kind & 0o7777 == mode and not mode & 0o6000)
-            if owner_only and level.root_only:
-                # Nobody can have exchanged the entry since it was looked at.
+            if level.root_only:
+                # Nobody can have exchanged the entry since it was looked at. The mode comes second:
+                # chown(2) clears set-id bits.
                 os.chown(name, uid, gid, dir_fd=level.fd, follow_symlinks=False)
+                if mode is not None and not stat.S_ISLNK(kind):
+                    os.chmod(name, mode, dir_fd=level.fd)
             else:
                 path = disk.join(level.path, name)
                 disk.set_owner_at(level.fd, name, path, uid, gid, mode, level.status)

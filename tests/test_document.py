@@ -57,6 +57,11 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     # The same under every Python: up to 3.12 json itself points at what follows the comma.
     "comma too many": (b'{"command": "a",}', "1:16: no JSON: a comma before a closing bracket"),
     "comma too many in a list": (b'{"command": ["a"\n,\n]}', "2:1: no JSON: a comma before a clos"),
+    "mode in octal": (b'{"perm": 0644}', "1:10: no JSON: 0644 is no number; write a mode as a"),
+    "mode in Python's octal": (
+        b'{"files": [{"perm":\n0o644}]}',
+        '2:1: no JSON: 0o644 is no number; write a mode as a string: "0644"',
+    ),
     "no colon": (b'{"command" "a"}', "1:12: no JSON: a colon must stand here"),
     "something after it": (b'{"command": "a"}\n}', "2:1: no JSON: the document ended before"),
     "line end in a string": (b'{"command": "a\nb"}', "1:15: no JSON: a line end or tab inside"),

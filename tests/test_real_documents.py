@@ -232,6 +232,65 @@ def test_dev_null_is_an_empty_file(httpd: Sandbox) -> None:
     assert httpd.read("/etc/httpd/conf.d/ssl.conf") == "the image's"
 
 
+# As they stand in a JSON or YAML document, and what to write is said of each.
+_AS_BOOLEAN = "write true or false, without quotes"
+BAD_VALUES: list[tuple[str, str, str, str]] = [
+    *(
+        (name, key, value, said)
+        for name in ("json", "yaml")
+        for key in ("merge", "optional")
+        for value, said in (
+            ('"false"', "write false, without quotes"),
+            ('"no"', "write false, without quotes"),
+            ('"maybe"', _AS_BOOLEAN),
+            ("1", "write true or false"),
+            ("0", "write true or false"),
+        )
+    ),
+    ("json", "perm", "644", 'write "0644"'),
+    ("json", "perm", "420", 'YAML reads an unquoted 0644 as 420; write "0644"'),
+    ("json", "perm", "0o644", 'write a mode as a string: "0644"'),
+    ("yaml", "perm", "644", 'write "0644"'),
+    ("yaml", "perm", "0644", 'YAML reads an unquoted 0644 as 420; write "0644"'),
+]
+
+
+@pytest.mark.parametrize(("form", "key", "value", "said"), BAD_VALUES)
+def test_values_that_are_refused(
+    httpd: Sandbox, form: str, key: str, value: str, said: str
+) -> None:
+    httpd.source("a", "a")
+    keys = {"owner": '"nova"', "perm": '"0600"', key: value}
+    entry = f'"source": "{CONFIG_FILES}/a", "dest": "/etc/a"'
+    for name, written in keys.items():
+        entry += f',\n "{name}": {written}'
+    text = f'{{"command": "/bin/true", "config_files": [{{{entry}}}]}}'
+    httpd.document(text, f"config.{form}")
+    line, column = next(
+        (number, before.index(value) + 1)
+        for number, before in enumerate(text.splitlines(), 1)
+        if f'"{key}": {value}' in before
+    )
+    httpd.mark()
+    for command in (("kolla_start",), ("kolla_set_configs",), ("kolla_set_configs", "--check")):
+        done = httpd.run(command, env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
+        assert (done.returncode, httpd.changes()) == (1 + ("--check" in command), {})
+        assert f"{CONFIG_FILES}/config.{form}:{line}:{column}: " in done.stderr
+        assert done.stderr.rstrip().endswith(said)
+
+
+def test_python_s_octal_is_a_string_in_yaml(httpd: Sandbox) -> None:
+    """YAML 1.1, which PyYAML reads, knows 0644 and not 0o644."""
+    httpd.source("a", "a")
+    httpd.document(
+        "command: /bin/true\nconfig_files:\n"
+        f"- {{source: {CONFIG_FILES}/a, dest: /etc/a, owner: nova, perm: 0o644}}\n",
+        "config.yaml",
+    )
+    assert httpd.set_configs().returncode == 0
+    assert httpd.mode("/etc/a") == 0o644
+
+
 REFUSED: dict[str, dict[str, object]] = {
     "another device": {"source": "/dev/zero", "dest": "/etc/zero"},
     "into a directory": {"source": "/dev/null", "dest": "/etc/httpd/"},
