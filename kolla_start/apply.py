@@ -11,28 +11,63 @@ from kolla_start import disk, log
 from kolla_start.errors import Failed, cause
 from kolla_start.plan import Plan, Save, Step
 from kolla_start.records import Home, Records, prepare, write_own, write_state
-from kolla_start.tree import DIRECTORY, FILE, LINK, Node, mirror
+from kolla_start.tree import DIRECTORY, FILE, LINK, RESTORE, Node, mirror
 
 # Beyond so many steps or warnings the log says how many there are, not each of them.
 _LOGGED = 100
+_HELD = 24  # descriptors of directories that change hands; a start works with 64
 _SHARE = 256  # files to be copied, for which a second process is worth its start
 
 
 def apply(plan: Plan, place: Home) -> int:
     """Make the disk as planned; returns how many entries `permissions` could not change.
 
-    The caller holds the lock. Raises Failed with the path and the cause.
+    Those are not counted that it leaves alone since somebody else may have put them there. The
+    caller holds the lock. Raises Failed with the path and the cause.
     """
     try:
         if plan.writes():
             _replace(plan, place)
         elif plan.after.seen != plan.before.seen:
             _remember(plan, place)
-        return _mend_trees(plan)
+        # Directories change hands last: until then whoever could have put something there is
+        # still to be seen. What they are is judged before the trees that they lie in change hands.
+        last = [step for step in plan.steps if _hands_over(step)]
+        if len(last) > _HELD:
+            _carry_out_all(last, _LOGGED)
+            last = []
+        held = [(step, _hold(step)) for step in last]
+        failures = _mend_trees(plan)
+        for step, found in held:
+            _hand_over(step, found)
+        _set_times(plan.steps)
+        return failures
     except OSError as error:
         raise _failed(error, place.defaults) from error
     except disk.Unsafe as error:
         raise Failed(str(error)) from error
+
+
+def _hands_over(step: Step) -> bool:
+    node = step.node
+    return (
+        step.verb == "set" and node is not None and node.kind == DIRECTORY and node.part != RESTORE
+    )
+
+
+def _hold(step: Step) -> disk.Found:
+    assert step.node is not None
+    return disk.hold(step.path, step.node.uid, step.node.mode)
+
+
+def _hand_over(step: Step, found: disk.Found) -> None:
+    assert step.node is not None
+    log.info(str(step))
+    try:
+        found.set_owner(step.node.uid, step.node.gid, step.node.mode)
+    finally:
+        found.close()
+    _set_attributes(step.path, step.node)
 
 
 def _failed(error: OSError, path: str) -> Failed:
@@ -53,17 +88,17 @@ def _replace(plan: Plan, place: Home) -> None:
         _keep(save, before)
     if meanwhile.originals != before.originals:
         write_state(place, meanwhile)
-    copies = [step for step in plan.steps if step.node is not None and step.node.kind == FILE]
+    now = [step for step in plan.steps if not _hands_over(step)]
+    copies = [step for step in now if step.node is not None and step.node.kind == FILE]
     if len(copies) < _SHARE:
-        _carry_out_all(plan.steps, _LOGGED)
+        _carry_out_all(now, _LOGGED)
     else:
         # Files last: where their directories stand, their order does not matter.
-        rest = [step for step in plan.steps if step.node is None or step.node.kind != FILE]
+        rest = [step for step in now if step.node is None or step.node.kind != FILE]
         _carry_out_all(rest, _LOGGED)
         _share(copies, max(0, _LOGGED - len(rest)))
     if len(plan.steps) > _LOGGED:
         log.info(f"and {len(plan.steps) - _LOGGED} more like these")
-    _set_times(plan.steps)
     for path, (key, half) in plan.unseen.items():
         from kolla_start import seen
 
@@ -174,14 +209,14 @@ def _carry_out(step: Step) -> None:
             disk.set_owner(path, node.uid, node.gid, node.mode)
             _set_attributes(path, node)
         elif node.source is not None:
-            _copy(path, node, sync=False)
+            _copy(path, node, sync=False, over=step.over)
         elif node.kind == FILE:
-            disk.write_file(path, b"", node.uid, node.gid, node.mode)
+            disk.write_file(path, b"", node.uid, node.gid, node.mode, over=step.over)
         else:
             disk.make_directory(path, node.uid, node.gid, node.mode)
 
 
-def _copy(path: str, node: Node, sync: bool) -> None:
+def _copy(path: str, node: Node, sync: bool, over: bool = False) -> None:
     assert node.source is not None and node.status is not None
     if node.kind == FILE:
         disk.copy_file(
@@ -193,9 +228,10 @@ def _copy(path: str, node: Node, sync: bool) -> None:
             preserve=node.preserve,
             sync=sync,
             safe_source=node.safe,
+            over=over,
         )
     elif node.kind == LINK:
-        disk.make_link(path, node.target, node.uid, node.gid)
+        disk.make_link(path, node.target, node.uid, node.gid, over)
     elif node.kind == DIRECTORY:
         disk.make_directory(path, node.uid, node.gid, node.mode)
         _set_attributes(path, node)
@@ -231,14 +267,15 @@ def _clean_up(before: Records, place: Home) -> None:
 
 
 def _mend_trees(plan: Plan) -> int:
-    said = 0
+    said = refused = 0
 
     def failed(path: str, error: Exception) -> None:
-        nonlocal said
+        nonlocal said, refused
         said += 1
+        refused += isinstance(error, disk.Unsafe)
         if said <= _LOGGED:
-            cause = error.strerror if isinstance(error, OSError) else error
-            log.warning(f"permissions: {path}: {cause}")
+            what = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            log.warning(f"permissions: {what}")
 
     mended = failures = 0
     for walk in plan.walks:
@@ -249,7 +286,7 @@ def _mend_trees(plan: Plan) -> int:
         log.info(f"permissions: owner or mode of {mended} entries set")
     if failures:
         log.warning(f"permissions: {failures} entries could not be changed")
-    return failures
+    return failures - refused
 
 
 def settle(plan: Plan, place: Home) -> None:

@@ -8,12 +8,14 @@ kernel whole. It is walked component by component on directory descriptors (path
 openat(2)), and a step is refused where a non-root user could have chosen what lies behind it:
 
 - a symbolic link is followed only if root owns it and only root can replace it;
-- from a directory of a non-root user the way leads on only to that user's own directories, to a
-  mount point, to a directory of root that nobody else can write (rename(2) needs write permission
-  on a directory to move it to another parent, so the user cannot have put it there), or to one
-  that the document itself gives away (declare()), to its present owner or to one who can read it;
-- where somebody else can write, another user's file or directory is given only to who can read it
-  anyway, and a file with more than one name to nobody.
+- from a directory that somebody else can write the way leads on only to its owner's own, to a mount
+  point, to a directory of root that nobody else can write (rename(2) needs write permission on a
+  directory to move it to another parent, so nobody else can have put it there), or to one in which
+  the document names something, if its owner is whom that is given to, or that one can read it;
+- where somebody else could have put a thing, it is given away only if it is root's, or can be read
+  by its new owner already, and with more than one name to nobody.
+
+Who could have put it there is said of the whole way: one number for each directory, sole_writer().
 
 It must not decide anything: what belongs where is the plan's business (plan.py).
 """
@@ -56,18 +58,45 @@ class Directory:
     """An open directory (O_PATH): good until the next call of a function of this module.
 
     private: nobody but root (and this very user) can write it
-    root_only: nor any directory above it: whatever is in it is as the image or root made it
+    sole: who could have put something into it, or moved it or one above it: see sole_writer()
     """
 
-    __slots__ = ("fd", "private", "real", "root_only", "status", "uid")
+    __slots__ = ("fd", "private", "real", "sole", "status", "uid")
 
-    def __init__(self, fd: int, real: str, status: os.stat_result, below_root_only: bool) -> None:
+    def __init__(self, fd: int, real: str, status: os.stat_result, above: int) -> None:
         self.fd = fd
         self.real = real
         self.status = status
         self.uid = status.st_uid
         self.private = private(status)
-        self.root_only = below_root_only and self.private
+        self.sole = sole_writer(above, status, fd)
+
+
+ROOT_ONLY = 0
+SEVERAL = -1
+
+
+def sole_writer(above: int, status: os.stat_result, fd: int) -> int:
+    """The one user beside root who can change what is in an open directory, or where it is.
+
+    ROOT_ONLY where there is none, SEVERAL where there are more than one, or a group of others.
+    `above` is the same of the directory that it lies in.
+    """
+    own = status.st_uid
+    if private(status):
+        own = ROOT_ONLY
+    elif status.st_mode & 0o002 or (status.st_mode & 0o020 and not _own_group(status, fd)):
+        own = SEVERAL
+    if ROOT_ONLY in (above, own) or above == own:
+        return own or above
+    return SEVERAL
+
+
+def _own_group(status: os.stat_result, fd: int) -> bool:
+    """Whether the group of an open file is its owner's alone, and no ACL names others."""
+    from kolla_start import owners
+
+    return not _has_acl(fd) and owners.alone(status.st_uid, status.st_gid)
 
 
 _directories: dict[str, Directory] = {}
@@ -122,7 +151,7 @@ def directory(path: str) -> Directory:
                 "who could have moved it there; name it under `directories` with its owner, or "
                 "give both one owner"
             )
-        here = _remember(real, Directory(fd, real, status, here.root_only))
+        here = _remember(real, Directory(fd, real, status, here.sole))
     if here.real != path:
         _directories[path] = here
     return here
@@ -132,7 +161,7 @@ def _root() -> Directory:
     found = _directories.get("/")
     if found is None:
         fd = os.open("/", _DIRECTORY)
-        found = _directories["/"] = Directory(fd, "/", os.fstat(fd), True)
+        found = _directories["/"] = Directory(fd, "/", os.fstat(fd), ROOT_ONLY)
     return found
 
 
@@ -176,42 +205,78 @@ def private(status: os.stat_result) -> bool:
 
 def _safe_step(parent: Directory, child: os.stat_result, real: str, fd: int) -> bool:
     return (
-        trusted(parent.uid)
+        parent.private
         or child.st_uid == parent.uid
         or child.st_dev != parent.status.st_dev  # a mount: only root puts one there
         or private(child)
-        or any(child.st_uid == uid or _can_read(uid, child, fd) for uid in _declared(real))
+        or _may_step(parent, child, real, fd)
     )
 
 
-# Whom the document gives which directories: by their real paths, and by the tops of whole trees.
-_given: dict[str, set[int]] = {}
-_given_below: dict[str, set[int]] = {}
+class Given:
+    """A path or pattern of the document and whom it is given to (None: whomever a source says).
 
-
-def declare(path: str, uid: int, below: bool = False) -> None:
-    """The document gives the directory at a real path to this user, `below`: and all that is in it.
-
-    From then on a step from another user's directory into it is taken.
+    below:  with all that is in it
+    copied: something is written there
     """
-    _given.setdefault(path, set()).add(uid)
-    if below:
-        _given_below.setdefault(path, set()).add(uid)
+
+    __slots__ = ("below", "copied", "path", "uid")
+
+    def __init__(
+        self, path: str, uid: int | None, below: bool = False, copied: bool = False
+    ) -> None:
+        self.path = path
+        self.uid = uid
+        self.below = below
+        self.copied = copied
+
+    def leads_through(self, real: str) -> bool:
+        """Whether it is a directory, or lies in it, or is a tree that the directory lies in."""
+        parts, names = self.path.split("/"), real.split("/")
+        if len(names) > len(parts) and not self.below:
+            return False
+        pairs = list(zip(names, parts, strict=False))
+        if all(name == part for name, part in pairs):
+            return True
+        if not any(char in self.path for char in "*?["):
+            return False
+        from fnmatch import fnmatchcase
+
+        return all(fnmatchcase(name, part) for name, part in pairs)
 
 
-def forget_declared() -> None:
-    """Another document, or the same one anew."""
-    _given.clear()
-    _given_below.clear()
+_undeclared: list[Given] = []  # by the document's own paths, the shortest last
+_declared: list[Given] = []  # by real paths
 
 
-def _declared(real: str) -> set[int]:
-    found = set(_given.get(real, ()))
-    place = real
-    while place != "/" and _given_below:
-        place = split(place)[0]
-        found |= _given_below.get(place, set())
-    return found
+def declare(given: list[Given]) -> None:
+    """What the document gives to whom: from then on a step that leads there is taken."""
+    _declared.clear()
+    # Those above first: the way to the others may lead through them.
+    _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
+
+
+def _may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
+    """Whether the document gives an open directory, or something in it, to whom it belongs to.
+
+    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
+    is root's and stays root's goes through a directory of root that a group can write.
+    """
+    while _undeclared:  # most starts need no such step, and find out nothing
+        given = _undeclared.pop()
+        try:
+            given.path = canonical(given.path)
+        except (Unsafe, OSError):
+            pass  # Whatever is wrong with it is said where its entry is planned.
+        _declared.append(given)
+    found = [given for given in _declared if given.leads_through(real)]
+    return any(
+        given.uid is None
+        or given.uid == status.st_uid
+        or (given.copied and trusted(given.uid) and trusted(parent.uid))
+        or (not given.copied and _can_read(given.uid, status, fd))
+        for given in found
+    )
 
 
 def _can_read(uid: int, status: os.stat_result, fd: int) -> bool:
@@ -219,6 +284,8 @@ def _can_read(uid: int, status: os.stat_result, fd: int) -> bool:
 
     The mode says it only where there is no ACL (acl(5)); where there is one the answer is no.
     """
+    if trusted(uid):
+        return True
     from kolla_start import owners
 
     bits = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
@@ -226,9 +293,11 @@ def _can_read(uid: int, status: os.stat_result, fd: int) -> bool:
         bits <<= 6
     elif status.st_gid in owners.groups(uid):
         bits <<= 3
-    return status.st_mode & bits == bits and not any(
-        name.startswith("system.posix_acl") for name in attribute_names(fd)
-    )
+    return status.st_mode & bits == bits and not _has_acl(fd)
+
+
+def _has_acl(fd: int) -> bool:
+    return any(name.startswith("system.posix_acl") for name in attribute_names(fd))
 
 
 def _trusted_link(parent: Directory, name: str, real: str) -> str:
@@ -239,7 +308,8 @@ def _trusted_link(parent: Directory, name: str, real: str) -> str:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real) from None
     owner = os.stat(name, dir_fd=parent.fd, follow_symlinks=False).st_uid
     mode = parent.status.st_mode
-    swappable = mode & 0o022 and not mode & stat.S_ISVTX
+    # A volume as the kubelet lays it out is open to all by its mode, and mounted read-only.
+    swappable = mode & 0o022 and not os.fstatvfs(parent.fd).f_flag & os.ST_RDONLY
     if not trusted(owner) or not trusted(parent.uid) or swappable:
         raise Unsafe(
             f"{real} is a symbolic link that uid {owner if owner else parent.uid} or a group can "
@@ -350,8 +420,11 @@ def exposed(source: str) -> bool:
         at = directory(parent)
         status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
         if not stat.S_ISLNK(status.st_mode):
-            if _has_planted_name(status, at.status):
-                raise Unsafe(_HARD_LINK % (path, status.st_nlink))
+            if at.sole not in (ROOT_ONLY, status.st_uid) and not stat.S_ISDIR(status.st_mode):
+                if status.st_nlink > 1:
+                    raise Unsafe(_HARD_LINK % (path, status.st_nlink))
+                if not trusted(status.st_uid) and not status.st_mode & 0o004:
+                    raise Unsafe(_FOREIGN % (path, status.st_uid, "read for somebody else"))
             return not trusted(at.uid)
         target = _trusted_link(at, name, path)
         path = target if target.startswith("/") else join(at.real, target)
@@ -507,8 +580,12 @@ def _read_all(fd: int) -> bytes:
 # --- writing ---------------------------------------------------------------------------------
 
 
-def write_file(path: str, data: bytes, uid: int, gid: int, mode: int, sync: bool = False) -> None:
+def write_file(
+    path: str, data: bytes, uid: int, gid: int, mode: int, sync: bool = False, over: bool = False
+) -> None:
     """Replace a file by these bytes, whole or not at all (rename(2)).
+
+    `over`: a directory that is in the way goes, with all that is in it.
 
     With `sync` the file and its name have reached the storage when this returns (fsync(2)).
     Raises OSError with the path, or Unsafe.
@@ -517,7 +594,7 @@ def write_file(path: str, data: bytes, uid: int, gid: int, mode: int, sync: bool
     def fill(fd: int) -> None:
         _write_all(fd, data)
 
-    _replace(path, fill, uid, gid, mode, sync)
+    _replace(path, fill, uid, gid, mode, sync, over)
 
 
 def copy_file(
@@ -530,6 +607,7 @@ def copy_file(
     preserve: bool = False,
     sync: bool = False,
     safe_source: bool = False,
+    over: bool = False,
 ) -> None:
     """Replace a file by a copy of a regular file, whole or not at all.
 
@@ -542,20 +620,20 @@ def copy_file(
         def fill(fd: int) -> None:
             _copy_content(origin, fd)
 
-        _replace(path, fill, uid, gid, mode, sync, origin if preserve else None)
+        _replace(path, fill, uid, gid, mode, sync, over, origin if preserve else None)
     finally:
         os.close(origin)
 
 
-def make_link(path: str, target: str, uid: int, gid: int) -> None:
-    """Put a symbolic link at the path, in place of what is there."""
+def make_link(path: str, target: str, uid: int, gid: int, over: bool = False) -> None:
+    """Put a symbolic link at the path, in place of what is there; `over` as for write_file()."""
     parent, name = split(path)
     at = directory(parent).fd
     temporary = _temporary_name()
     os.symlink(target, temporary, dir_fd=at)
     try:
         os.chown(temporary, uid, gid, dir_fd=at, follow_symlinks=False)
-        _rename(at, temporary, name, path)
+        _rename(at, temporary, name, path, over)
     except BaseException:
         _discard(at, temporary)
         raise
@@ -564,7 +642,11 @@ def make_link(path: str, target: str, uid: int, gid: int) -> None:
 def make_marker(path: str) -> None:
     """Make an empty file, 0600, that is there or not: down to the storage (fsync(2))."""
     parent, name = split(path)
-    os.close(os.open(name, _CREATE, 0o600, dir_fd=directory(parent).fd))
+    fd = os.open(name, _CREATE, 0o600, dir_fd=directory(parent).fd)
+    try:
+        os.fchmod(fd, 0o600)  # whatever the umask
+    finally:
+        os.close(fd)
     sync_directory(parent)
 
 
@@ -587,8 +669,10 @@ def make_directory(path: str, uid: int, gid: int, mode: int) -> None:
     try:
         os.mkdir(name, first, dir_fd=directory(parent).fd)
     except FileExistsError:
-        remove(path)
-        os.mkdir(name, first, dir_fd=directory(parent).fd)
+        # Another container may have made it meanwhile, and begun to use it.
+        if not stat.S_ISDIR(os.stat(name, dir_fd=directory(parent).fd, follow_symlinks=False)[0]):
+            remove(path)
+            os.mkdir(name, first, dir_fd=directory(parent).fd)
     finally:
         os.umask(umask)
     set_owner(path, uid, gid, mode)
@@ -667,7 +751,10 @@ def remove_temporaries(path: str) -> None:
     except (OSError, Unsafe):
         return
     for name in left:
-        remove(join(path, name))
+        try:
+            os.unlink(name, dir_fd=directory(path).fd)
+        except IsADirectoryError:
+            pass  # Not ours: it makes none under such a name.
 
 
 def sync_file(path: str) -> None:
@@ -716,6 +803,7 @@ def _replace(
     gid: int,
     mode: int,
     sync: bool,
+    over: bool,
     preserve_from: int | None = None,
 ) -> None:
     parent, name = split(path)
@@ -735,7 +823,7 @@ def _replace(
         # Private to root until it has its content, then its owner, then its mode: nobody else
         # can read what the final mode forbids, at any moment.
         write(os.open(temporary, _CREATE, 0o600, dir_fd=at))
-        _rename(at, temporary, name, path)
+        _rename(at, temporary, name, path, over)
     except BaseException as error:
         _discard(at, temporary)
         # The name of a mount point cannot be replaced, and what it lies in may be read-only.
@@ -772,10 +860,12 @@ def _copy_attributes(wanted: dict[str, bytes], target: int | str) -> None:
             raise
 
 
-def _rename(at: int, temporary: str, name: str, path: str) -> None:
+def _rename(at: int, temporary: str, name: str, path: str, over: bool) -> None:
     try:
         os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
     except IsADirectoryError:
+        if not over:
+            raise  # It came there since the plan was made: somebody else's.
         # rename(2) cannot put a file in place of a directory: the only replacement in two steps.
         top = os.open(name, LIST, dir_fd=at)
         _empty(top, path, _mount(at))
@@ -863,75 +953,50 @@ def identity(fd: int) -> Identity:
 # --- owners ----------------------------------------------------------------------------------
 
 
-def refuse_planted(path: str, uid: int, judged: Identity | None = None) -> Identity:
-    """Raises Unsafe where set_owner() would, and OSError; else tells what has been judged."""
-    parent, name = split(path)
-    at = directory(parent)
-    found = Found(_open_entry(at.fd, name or ".", path), path, at.status)
+def refuse_planted(path: str, uid: int, mode: int | None) -> None:
+    """Raises Unsafe where set_owner() would, and OSError."""
+    hold(path, uid, mode).close()
+
+
+def hold(path: str, uid: int, mode: int | None) -> "Found":
+    """What is at a path, to be given away later as it was judged now. Raises as set_owner()."""
+    found = _find(path)
     try:
-        if judged != found.identity:
-            _refuse_planted(found, uid)
-    finally:
+        found.refuse_planted(uid, mode)
+    except BaseException:
         found.close()
-    return found.identity
+        raise
+    return found
 
 
-def set_owner(
-    path: str, uid: int, gid: int, mode: int | None, judged: Identity | None = None
-) -> None:
+def set_owner(path: str, uid: int, gid: int, mode: int | None) -> None:
     """Set owner and mode of what is at the path itself; a link's target is never touched.
 
-    Raises OSError, or Unsafe for what somebody else could have put there: a second name of a
-    file, what another user keeps to itself. `judged` is what refuse_planted() has let pass, when
-    the directory may have had another owner.
+    Raises OSError, or Unsafe for what somebody else could have put there.
     """
-    parent, name = split(path)
-    at = directory(parent)
-    found = Found(_open_entry(at.fd, name or ".", path), path, at.status)
+    found = hold(path, uid, mode)
     try:
-        set_owner_of(found, uid, gid, mode, judged)
+        found.set_owner(uid, gid, mode)
     finally:
         found.close()
-
-
-class Found:
-    """An object that is held open (O_PATH): its path, its status, and that of its directory.
-
-    below: the document does not name it, but a tree that it lies in
-    """
-
-    __slots__ = ("below", "fd", "holder", "identity", "real", "status")
-
-    def __init__(self, fd: int, real: str, holder: os.stat_result, below: bool = False) -> None:
-        self.fd = fd
-        self.real = real
-        self.below = below
-        self.status = os.fstat(fd)
-        self.identity: Identity = (self.status.st_dev, self.status.st_ino)
-        self.holder = holder
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 def set_owner_at(
-    at: int,
-    name: str,
-    path: str,
-    uid: int,
-    gid: int,
-    mode: int | None,
-    holder: os.stat_result,
+    at: int, name: str, path: str, uid: int, gid: int, mode: int | None, sole: int
 ) -> None:
-    """Set owner and mode of one entry of an open directory, on the very object that was checked.
-
-    The document names a tree that it lies in. `holder`: the directory's status.
-    """
-    found = Found(_open_entry(at, name, path), path, holder, below=True)
+    """The same for an entry of an open directory; `sole` is the directory's sole_writer()."""
+    found = Found(_open_entry(at, name, path), path, sole)
     try:
-        set_owner_of(found, uid, gid, mode)
+        found.refuse_planted(uid, mode)
+        found.set_owner(uid, gid, mode)
     finally:
         found.close()
+
+
+def _find(path: str) -> "Found":
+    parent, name = split(path)
+    at = directory(parent)
+    return Found(_open_entry(at.fd, name or ".", path), path, at.sole)
 
 
 def _open_entry(at: int, name: str, path: str) -> int:
@@ -941,27 +1006,66 @@ def _open_entry(at: int, name: str, path: str) -> int:
         raise OSError(error.errno, error.strerror, path) from None
 
 
-def set_owner_of(
-    found: Found, uid: int, gid: int, mode: int | None, judged: Identity | None = None
-) -> None:
-    """Set owner and mode of what is held open. Raises OSError with its path, and Unsafe."""
-    status, path = found.status, found.real
-    kind = status.st_mode
-    if judged != found.identity:
-        _refuse_planted(found, uid)
-    # An O_PATH descriptor names the object, not the path: nothing can be swapped (proc(5)).
-    place = f"/proc/self/fd/{found.fd}"
-    changed = status.st_uid != uid or status.st_gid != gid
-    try:
-        if changed:
-            os.chown(place, uid, gid)
-        # chown(2) may have cleared the set-id bits, so the mode comes second.
-        if mode is not None and not stat.S_ISLNK(kind) and (changed or kind & 0o7777 != mode):
-            os.chmod(place, mode)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    if stat.S_ISDIR(kind):
-        forget(path)  # a step from it is judged by its owner
+class Found:
+    """An object that is held open: its path, its status, and its directory's sole_writer()."""
+
+    __slots__ = ("fd", "real", "sole", "status")
+
+    def __init__(self, fd: int, real: str, sole: int) -> None:
+        self.fd = fd
+        self.real = real
+        self.status = os.fstat(fd)
+        self.sole = sole
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+    def set_owner(self, uid: int, gid: int, mode: int | None) -> None:
+        """Whatever it was judged to be (refuse_planted()). Raises OSError with the path."""
+        kind = self.status.st_mode
+        # An O_PATH descriptor names the object, not the path: nothing can be swapped (proc(5)).
+        place = f"/proc/self/fd/{self.fd}"
+        changed = self.status.st_uid != uid or self.status.st_gid != gid
+        try:
+            if changed:
+                os.chown(place, uid, gid)
+            # chown(2) may have cleared the set-id bits, so the mode comes second.
+            if mode is not None and not stat.S_ISLNK(kind) and (changed or kind & 0o7777 != mode):
+                os.chmod(place, mode)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.real) from None
+        if stat.S_ISDIR(kind):
+            forget(self.real)  # a step from it is judged by its owner
+
+    def refuse_planted(self, uid: int, mode: int | None) -> None:
+        """Raises Unsafe for what somebody could have put there so that root gives it to `uid`."""
+        status = self.status
+        owner = status.st_uid
+        if self.sole in (ROOT_ONLY, owner) or stat.S_ISLNK(status.st_mode):
+            return
+        opened = 0 if mode is None else mode & ~status.st_mode & 0o077
+        # Whatever fs.protected_hardlinks says: it lets a user link to what it can read and write.
+        several_names = status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode)
+        if several_names and (owner != uid or opened):
+            raise Unsafe(_HARD_LINK % (self.real, status.st_nlink))
+        if owner == uid or trusted(owner):
+            return  # what a command run as root has left
+        if (trusted(uid) and opened) or not _can_read(uid, status, self.fd):
+            raise Unsafe(_FOREIGN % (self.real, owner, f"given to uid {uid}"))
+
+
+_HARD_LINK = (
+    "%s has %d hard links and lies where a service can write; remove the link, or put a copy in "
+    "its place"
+)
+_FOREIGN = (
+    "%s belongs to uid %d and lies where others can write, so somebody may have moved it there: "
+    "it is not %s; remove it, or change its owner by hand"
+)
+
+# Unix98 terminals, which engines give to a container that has one (Documentation/admin-guide/
+# devices.txt of the kernel).
+_TERMINALS = range(136, 144)
 
 
 def open_behind(path: str) -> Found | None:
@@ -969,7 +1073,8 @@ def open_behind(path: str) -> Found | None:
 
     Only root can have made a link that root owns in a directory that nobody else can write, nor
     any directory above it. /proc/self/fd/1 and the like (images have logs that lead there) stand
-    for the open file itself. Raises FileNotFoundError or NotADirectoryError where it leads
+    for the pipe, socket or terminal that it is, but not for a file: who calls sudo chooses it. Nor
+    does a link stand for a device. Raises FileNotFoundError or NotADirectoryError where it leads
     nowhere, OSError for a loop, and Unsafe.
     """
     for _ in range(_MAX_LINKS):
@@ -978,63 +1083,25 @@ def open_behind(path: str) -> Found | None:
             path = directory(path).real
             parent, name = split(path)
         at = directory(parent)
-        found = Found(os.open(name or ".", _PATH_ONLY, dir_fd=at.fd), path, at.status)
+        found = Found(os.open(name or ".", _PATH_ONLY, dir_fd=at.fd), join(at.real, name), at.sole)
         if not stat.S_ISLNK(found.status.st_mode):
-            found.real = join(at.real, name)
-            return found
+            return _unless(found, stat.S_ISCHR, stat.S_ISBLK)
         found.close()
-        if not at.root_only or not trusted(found.status.st_uid):
+        if at.sole != ROOT_ONLY or not trusted(found.status.st_uid):
             return None
         if at.real == f"/proc/{os.getpid()}/fd":
-            return Found(os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=at.fd), path, at.status)
+            fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=at.fd)
+            found = Found(fd, path, at.sole)
+            if os.major(found.status.st_rdev) in _TERMINALS and stat.S_ISCHR(found.status.st_mode):
+                return found
+            return _unless(found, stat.S_ISREG, stat.S_ISDIR, stat.S_ISCHR, stat.S_ISBLK)
         target = os.readlink(name, dir_fd=at.fd)
         path = target if target.startswith("/") else join(at.real, target)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
-_HARD_LINK = (
-    "%s has %d hard links and lies where a service can write; remove the link, or put a copy in "
-    "its place"
-)
-
-
-def _has_planted_name(status: os.stat_result, holder: os.stat_result) -> bool:
-    """Whether it is a hard link that somebody could have made who may not do more than read it.
-
-    `holder`: of the directory. Whatever fs.protected_hardlinks says: it lets a user link to what
-    that user can read and write.
-    """
-    return (
-        status.st_nlink > 1
-        and not stat.S_ISDIR(status.st_mode)
-        and not private(holder)
-        and not _alone(status, holder)
-    )
-
-
-def _alone(status: os.stat_result, holder: os.stat_result) -> bool:
-    """Whether the owner of an object is the one user who can write the directory that it is in."""
-    return status.st_uid == holder.st_uid and not holder.st_mode & 0o022
-
-
-def _refuse_planted(found: Found, uid: int) -> None:
-    """Raises Unsafe for what somebody else could have put there so that root gives it to `uid`."""
-    from kolla_start import owners
-
-    status, holder = found.status, found.holder
-    if status.st_uid == uid or private(holder) or _alone(status, holder):
-        return
-    if _has_planted_name(status, holder):
-        raise Unsafe(_HARD_LINK % (found.real, status.st_nlink))
-    if trusted(status.st_uid) or stat.S_ISLNK(status.st_mode):
-        return  # what a command run as root has left; a link's owner means nothing
-    if not holder.st_mode & 0o022 and (trusted(holder.st_uid) or holder.st_uid == uid):
-        return  # only the new owner could have moved it there
-    if found.below and not owners.known(status.st_uid):
-        return  # nobody's of this container: data of an image that had other numbers
-    if not _can_read(uid, status, found.fd):
-        raise Unsafe(
-            f"{found.real} belongs to uid {status.st_uid} and lies where others can write, so "
-            f"somebody may have moved it there: it is not given to uid {uid}, who cannot read it; "
-            "remove it, or change its owner by hand"
-        )
+def _unless(found: Found, *kinds: Callable[[int], bool]) -> Found | None:
+    if any(kind(found.status.st_mode) for kind in kinds):
+        found.close()
+        return None
+    return found

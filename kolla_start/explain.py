@@ -373,6 +373,8 @@ def _wrong_type(items: "list[ErrorDetails]", loc: Loc, node: yaml.Node | None) -
     what = f"{_kind(value)}; write {wanted}"
     if wanted == "true or false" and type(value) is str:
         what += ", without quotes"
+    elif loc and loc[-1] == "perm" and type(value) in (bool, float):
+        what = f'{_kind(value)}; write 3 or 4 octal digits in quotes, as in "0640"'
     elif loc and loc[-1] == "perm" and type(value) is int:
         what = forms.number_as_perm(value)
     elif "string" in wanted and type(value) not in (dict, list, type(None)):

@@ -12,6 +12,7 @@ _LARGEST_ID = 2**32 - 2  # the next one means "leave it alone" to chown(2) and s
 
 _known: dict[str, tuple[int, int]] = {}
 _groups: dict[int, list[int]] = {}
+_alone: dict[tuple[int, int], bool] = {}
 
 
 class UnknownOwner(Exception):
@@ -53,13 +54,18 @@ def _number(name: str, kind: str) -> int:
     )
 
 
-def known(uid: int) -> bool:
-    """Whether this container's user database has such a user."""
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        return False
-    return True
+def alone(uid: int, gid: int) -> bool:
+    """Whether a group is a user's own, and nobody else is in it."""
+    found = _alone.get((uid, gid))
+    if found is None:
+        try:
+            user, members = pwd.getpwuid(uid), grp.getgrgid(gid).gr_mem
+            others = any(each.pw_gid == gid and each.pw_uid != uid for each in pwd.getpwall())
+            found = user.pw_gid == gid and not set(members) - {user.pw_name} and not others
+        except KeyError:
+            found = False
+        _alone[uid, gid] = found
+    return found
 
 
 def groups(uid: int) -> list[int]:

@@ -69,15 +69,6 @@ class Rules:
         self._by_root: dict[str, list[_Rule]] = {}
         self._parents_of_roots: set[str] = set()
         self._count = 0
-        self._judged: dict[str, disk.Identity] = {}
-
-    def judge(self, root: str, uid: int) -> None:
-        """Look at what a rule speaks of before the steps give its directory to somebody else."""
-        if disk.split(root)[0] in self._tree.nodes:
-            try:
-                self._judged[root] = disk.refuse_planted(root, uid)
-            except (OSError, disk.Unsafe):
-                pass  # Not there yet, or the walk says it.
 
     def add(
         self,
@@ -116,7 +107,7 @@ class Rules:
                 rule.recurse for place in ancestors(root) for rule in self._by_root.get(place, ())
             ):
                 recurse = any(rule.recurse for rule in rules)
-                walks.append(Walk(root, recurse, self, self._judged.get(root)))
+                walks.append(Walk(root, recurse, self))
         return walks
 
     def reach(self, path: str) -> bool:
@@ -173,23 +164,18 @@ class Rules:
 class Walk:
     """The `permissions` of one tree."""
 
-    __slots__ = ("_judged", "_rules", "recurse", "top")
+    __slots__ = ("_rules", "recurse", "top")
 
-    def __init__(
-        self, top: str, recurse: bool, rules: "Rules", judged: disk.Identity | None
-    ) -> None:
+    def __init__(self, top: str, recurse: bool, rules: "Rules") -> None:
         self.top = top
         self.recurse = recurse
         self._rules = rules
-        self._judged = judged
 
     def mend(self, failed: Callable[[str, Exception], None]) -> tuple[int, int]:
         """Set what is not as it should be; how many entries were set, and how many failed."""
         from kolla_start import treewalk
 
-        return treewalk.mend(
-            self.top, self.recurse, self._rule, self._rules.named, failed, self._judged
-        )
+        return treewalk.mend(self.top, self.recurse, self._rule, self._rules.named, failed)
 
     def _rule(self, path: str) -> "Rule":
         return self._rules.of_entries(path) if path else self._rules.of

@@ -49,12 +49,23 @@ if TYPE_CHECKING:
 
 
 class Step:
-    """One change. `minor`: right to make at a start, no reason for a restart."""
+    """One change.
 
-    __slots__ = ("minor", "node", "part", "path", "verb", "why")
+    minor: right to make at a start, no reason for a restart
+    over:  a directory is there that is to go
+    """
+
+    __slots__ = ("minor", "node", "over", "part", "path", "verb", "why")
 
     def __init__(
-        self, verb: str, path: str, node: Node | None, part: str, why: str, minor: bool = False
+        self,
+        verb: str,
+        path: str,
+        node: Node | None,
+        part: str,
+        why: str,
+        minor: bool = False,
+        over: bool = False,
     ) -> None:
         self.verb = verb
         self.path = path
@@ -62,6 +73,7 @@ class Step:
         self.part = part
         self.why = why
         self.minor = minor
+        self.over = over
 
     def __str__(self) -> str:
         source = f" from {self.node.source}" if self.node and self.node.source else ""
@@ -167,6 +179,8 @@ class _Planner:
         self._keys: set[str] = set()
         self._merged: set[str] = set()
         self._parents: list[str] = []
+        # What left the document and lies where somebody else may have put it.
+        self._unreachable: set[str] = set()
         # Directories that the plan makes.
         self._fresh: set[str] = set()
         self._trusting = trusting
@@ -177,8 +191,8 @@ class _Planner:
 
     def whole(self) -> Plan:
         config = self._config
-        self._user()
         self._declare()
+        self._user()
         for entry in config.directories:
             self._guarded((DIRECTORIES, entry.index), self._directory, entry)
         for entry in config.files:
@@ -240,7 +254,7 @@ class _Planner:
         try:
             add(entry)
         except OSError as error:
-            self._fault(loc, f"{cause(error, '?')}; mend or remove it")
+            self._fault(loc, f"{cause(error, getattr(entry, 'path', '') or entry.dest)}; mend it")
         except disk.Unsafe as error:
             self._fault(loc, str(error))
 
@@ -271,20 +285,25 @@ class _Planner:
             )
 
     def _declare(self) -> None:
-        """Whom the document gives which directories: a step into such a one is taken."""
-        disk.forget_declared()
-        given: list[tuple[str, str, bool]] = []
-        given += [(entry.path, entry.owner, False) for entry in self._config.directories]
-        for rule in self._config.permissions:
-            if not has_magic(rule.path):
-                given.append((rule.path, rule.owner, rule.recurse))
-        # Those above first: the way to the others may lead through them.
-        for path, owner, below in sorted(given):
+        """What the document gives to whom: a step on the way there is taken."""
+        config = self._config
+        given = [(entry.path, entry.owner, False) for entry in (*config.directories, *config.files)]
+        given += [(rule.path.rstrip("/"), rule.owner, rule.recurse) for rule in config.permissions]
+        found: list[disk.Given] = []
+        for path, owner, below in given:
             try:
-                uid, _ = owners.ids(owner)
-                disk.declare(disk.canonical(path), uid, below)
-            except (owners.UnknownOwner, disk.Unsafe, OSError):
-                pass  # Whatever is wrong with it is said where its entry is planned.
+                found.append(disk.Given(path, owners.ids(owner)[0], below))
+            except owners.UnknownOwner:
+                pass  # It is said where the entry is planned.
+        for entry in config.config_files:
+            # A pattern's matches lie in it; what is preserved has the owners of its sources.
+            try:
+                uid = None if entry.owner is None else owners.ids(entry.owner)[0]
+            except owners.UnknownOwner:
+                continue
+            uid = None if entry.preserve_properties else uid
+            found.append(disk.Given(entry.dest.rstrip("/"), uid, below=True, copied=True))
+        disk.declare(found)
 
     def _canonical(self, path: str, loc: Loc) -> str | None:
         try:
@@ -313,7 +332,7 @@ class _Planner:
             self._fault((*loc, "path"), f"{path} is there and is no directory; remove it")
             return
         elif status is not None:
-            disk.refuse_planted(path, uid)
+            disk.refuse_planted(path, uid, directory_mode(entry.perm))
         if self._reaches_records(path, (*loc, "path"), uid, directory_mode(entry.perm), False):
             return
         self._add_parents(path, loc, DIRECTORIES)
@@ -468,7 +487,6 @@ class _Planner:
     def _put_directory(self, path: str, node: Node, copy: "_Copy") -> str | None:
         """Add a directory; where a merge meets a safe link to one, the directory behind it."""
         if not copy.merge:
-            disk.declare(path, node.uid)
             self._tree.put(path, node)
             return path
         known = self._tree.nodes.get(path)
@@ -484,7 +502,12 @@ class _Planner:
                 status = None  # It leads nowhere: a directory takes its place.
         if known is not None and known.kind not in {DIRECTORY, PARENT}:
             self._tree.drop(path)
-        disk.declare(path, node.uid)
+        if forms.holds_records(path) and (not disk.trusted(node.uid) or node.mode & 0o022):
+            if not copy.preserve:
+                self._reaches_records(path, (*copy.loc, "dest"), node.uid, node.mode, False)
+                return None
+            self._warnings.append(f"{path} holds what this program remembers: it stays as it is")
+            node.uid, node.gid, node.mode = os.geteuid(), os.getegid(), 0o755
         node.exact = known is not None and known.exact
         if known is None and is_directory(status) and path not in self._before.originals:
             self._merged.add(path)
@@ -604,6 +627,8 @@ class _Planner:
             kept = records.originals[path]
             if self._tree.covers(path):
                 continue
+            if not self._reachable(path):
+                continue
             status = disk.lstat(kept) if kept else None
             if kept is None or status is None:
                 if kept is not None:
@@ -617,8 +642,20 @@ class _Planner:
                 if place not in self._tree.nodes:
                     self._tree.put(place, node)
         for path, (uid, gid, mode) in records.attributes.items():
-            if path not in self._tree.nodes and is_directory(disk.lstat(path)):
+            if path in self._tree.nodes or not self._reachable(path):
+                continue
+            if is_directory(disk.lstat(path)):
                 self._tree.put(path, Node(DIRECTORY, RESTORE, (), uid, gid, mode))
+
+    def _reachable(self, path: str) -> bool:
+        """Whether what left the document can be given back. A start does not fail if it cannot."""
+        try:
+            disk.lstat(path)
+        except disk.Unsafe as error:
+            self._warnings.append(f"{path} left the document and cannot be given back: {error}")
+            self._unreachable.add(path)
+            return False
+        return True
 
     # --- owners and modes of trees ---
 
@@ -639,10 +676,10 @@ class _Planner:
             found = [entry.path]
             if has_magic(entry.path):
                 found = matches(entry.path, unreadable)
-            for match in sorted({*found, *self._tree.matches(entry.path)}):
+            for match in sorted({*found, *self._planned(entry.path)}):
                 shown = match.rstrip("/") or "/"
                 try:
-                    path = disk.canonical(shown)
+                    path = shown if shown in self._tree.nodes else disk.canonical(shown)
                 except (disk.Unsafe, OSError) as error:
                     # A service can bring this about at any time: no reason not to start it.
                     self._warnings.append(f"permissions[{entry.index}] left out: {error}")
@@ -650,7 +687,6 @@ class _Planner:
                 if self._reaches_records(path, (*loc, "path"), uid, entry.perm or 0, entry.recurse):
                     continue
                 there = there or self._there(path, (*loc, "path"))
-                rules.judge(path, uid)
                 rules.add(path, shown, uid, gid, entry.perm, entry.recurse, exclude)
             if entry.mistaken is not None and there:
                 self._fault((*loc, "perm"), entry.mistaken)
@@ -658,6 +694,21 @@ class _Planner:
                 self._warnings.append(f"permissions[{entry.index}].perm: {entry.mistaken}")
         rules.fold()
         return rules
+
+    def _planned(self, pattern: str) -> list[str]:
+        """What will match a pattern, as the document spells it: a link may stand in its way."""
+        found = self._tree.matches(pattern)
+        before = "/".join(pattern.split("/")[: _magic_at(pattern)])
+        try:
+            real = disk.directory(before).real if before else ""
+        except (disk.Unsafe, OSError):
+            return found
+        if real != before and has_magic(pattern):
+            found += [
+                before + path[len(real) :]
+                for path in self._tree.matches(real + pattern[len(before) :])
+            ]
+        return found
 
     def _reaches_records(self, path: str, loc: Loc, uid: int, mode: int, recurse: bool) -> bool:
         """Whether an owner or mode would let somebody at this program's records: a fault then."""
@@ -729,7 +780,8 @@ class _Planner:
             if wanted == DIRECTORY:
                 self._fresh.add(path)
             verb = "create" if node.source is None else "copy"
-            plan.steps.append(Step(verb, path, node, node.part, why))
+            over = kind == DIRECTORY
+            plan.steps.append(Step(verb, path, node, node.part, why, over=over))
             return
         if wanted in {DIRECTORY, SPECIAL}:
             why = _attribute_drift(status, node) if node.kind != PARENT else ""
@@ -739,7 +791,7 @@ class _Planner:
                 if theirs != disk.attributes(path, safe=True):
                     why = "extended attributes differ"
             if why:
-                disk.refuse_planted(path, node.uid)
+                disk.refuse_planted(path, node.uid, node.mode)
                 plan.steps.append(Step("set", path, node, node.part, why))
             if node.exact:
                 wanted_names = self._tree.children.get(path, set())
@@ -756,7 +808,7 @@ class _Planner:
         elif node.source is None:
             why = _attribute_drift(status, node)
             if why:
-                disk.refuse_planted(path, node.uid)
+                disk.refuse_planted(path, node.uid, node.mode)
                 plan.steps.append(Step("set", path, node, node.part, why))
         else:
             self._compare_file(plan, path, node, status)
@@ -796,7 +848,7 @@ class _Planner:
         for path in reversed(self._before.parents):
             if self._tree.wants(path) or self._tree.known_above(path):
                 continue
-            if not is_directory(disk.lstat(path)):
+            if not self._reachable(path) or not is_directory(disk.lstat(path)):
                 continue
             if all(disk.join(path, name) in going for name in disk.names(path)):
                 going.add(path)
@@ -837,7 +889,7 @@ class _Planner:
         before = self._before
         after = before.copy()
         after.pending, after.places, after.saving = False, [], []
-        leaving = before.originals.keys() - self._keys
+        leaving = before.originals.keys() - self._keys - self._unreachable
         for path in leaving:
             kept = after.originals.pop(path)
             if kept is not None:
@@ -869,7 +921,8 @@ class _Planner:
         after.attributes = {
             path: value
             for path, value in before.attributes.items()
-            if path in self._tree.nodes and self._tree.nodes[path].part != RESTORE
+            if path in self._unreachable
+            or (path in self._tree.nodes and self._tree.nodes[path].part != RESTORE)
         }
         for step in plan.steps:
             if step.verb == "set" and step.path in self._merged:
@@ -951,6 +1004,12 @@ _LARGE = 500
 
 # A source still to be looked at: its path, its destination, and the directories it lies in.
 _Found = tuple[str, str, tuple[tuple[int, int], ...]]
+
+
+def _magic_at(pattern: str) -> int:
+    """The number of the first component with magic in it."""
+    parts = pattern.split("/")
+    return next((number for number, part in enumerate(parts) if has_magic(part)), len(parts))
 
 
 def _leaf_link(source: str) -> bool:

@@ -49,7 +49,7 @@ def configure(strategy: str | None) -> records.Launch:
         _unlock(lock)
         return records.read_launch(place)
     for warning in plan.warnings:
-        log.warning(warning)
+        log.warning(f"{config.path}: {warning}")
     if plan.first is not None:
         apply(plan.first, place)
         plan = decide(config, records.load(place), place, trusting=False)

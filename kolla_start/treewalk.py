@@ -43,18 +43,16 @@ def mend(
     rule: Callable[[str], Rule],
     named: Callable[[str], bool],
     failed: Callable[[str, Exception], None],
-    judged: disk.Identity | None = None,
 ) -> tuple[int, int]:
     """Give a tree the owners and modes it should have; how many were set, and how many failed.
 
     `rule(path)` tells what the entries of a directory should have ("" asks for the top itself);
-    `named(path)` whether the document speaks of what a link leads to under that path; `judged` is
-    the top if the plan has looked at it (disk.set_owner()).
+    `named(path)` whether the document speaks of what a link leads to under that path.
     An error is handed to `failed` with its path, and the walk goes on with the rest.
     """
     walk = _Walk(top, rule, named, failed)
     try:
-        walk.whole(recurse, judged)
+        walk.whole(recurse)
     except (OSError, disk.Unsafe) as error:
         walk.failed(top, error)
     finally:
@@ -69,40 +67,41 @@ class _Level:
     owed:         the kinds and modes (st_mode) of those that are given away when they are done
     first, rest:  its entries, as far as listed
     status:       its own, as it was found
-    root_only:    nobody but root can write it or a directory above it
-    stays:        and so it is after this start
+    sole:         who could have put something into it (disk.sole_writer()), as it was found
+    stays:        nobody but root, and so it is after this start
     shared:       another process does some of them
     """
 
     __slots__ = (
-        "ahead", "fd", "first", "identity", "inner", "owed", "path", "rest", "root_only", "shared",
-        "status", "stays",
+        "ahead", "fd", "first", "identity", "inner", "owed", "path", "rest", "shared", "sole",
+        "stays",
     )  # fmt: skip
-
-    status: os.stat_result
 
     def __init__(self, fd: int, path: str) -> None:
         self.fd = fd
         self.path = path
         self.inner: list[str] = []
         self.owed: dict[str, int] = {}
-        self.root_only = self.stays = self.shared = False
+        self.sole = disk.SEVERAL
+        self.stays = self.shared = False
         self.ahead: dict[str, _Level] = {}
         self.first: list[os.DirEntry[str]] = []
         self.rest: os._ScandirIterator[str] | None = None
         self.identity = (0, 0)
 
-    def settle(self, below_root_only: bool, wanted: Wanted | None) -> None:
-        """Find out who can write it; `below_root_only` is said of its parent. Raises OSError."""
-        self.status = os.fstat(self.fd)
-        self.root_only = self.stays = below_root_only and disk.private(self.status)
-        if self.stays and wanted is not None:
-            self.stays = disk.trusted(wanted[0]) and not (wanted[3] or 0) & 0o022
+    def settle(self, above: int, wanted: Wanted | None) -> os.stat_result:
+        """Find out who can write it; `above` is the parent's `sole`. Raises OSError."""
+        status = os.fstat(self.fd)
+        self.sole = disk.sole_writer(above, status, self.fd)
+        self.stays = self.sole == disk.ROOT_ONLY and (
+            wanted is None or (disk.trusted(wanted[0]) and not (wanted[3] or 0) & 0o022)
+        )
+        return status
 
     def share(self) -> "_Level":
         """Half of what is left to do here, as a level of its own. Raises OSError."""
         half = _Level(os.dup(self.fd), self.path)
-        half.status, half.root_only, half.stays = self.status, self.root_only, self.stays
+        half.sole, half.stays = self.sole, self.stays
         half.inner = self.inner[::2]
         half.owed = self.owed
         del self.inner[::2]
@@ -183,7 +182,7 @@ class _Walk:
         self.failures += 1
         self._failed(path, error)
 
-    def whole(self, recurse: bool, judged: disk.Identity | None) -> None:
+    def whole(self, recurse: bool) -> None:
         """The top, and all below it if `recurse`. Raises OSError and Unsafe."""
         parent, name = disk.split(self._top)
         name = name or "."
@@ -194,23 +193,29 @@ class _Walk:
             return
         rule = self._rule("")
         wanted = rule if isinstance(rule, tuple) else rule(self._top)
-        if stat.S_ISLNK(status.st_mode) and at.root_only:
-            if wanted is not None:
+        if stat.S_ISLNK(status.st_mode) and wanted is not None:
+            if at.sole == disk.ROOT_ONLY:
                 self._follow(self._top, wanted)
-            return
-        owed = wanted is not None and _differs(status, wanted)
-        if owed and wanted is not None:
-            judged = disk.refuse_planted(self._top, wanted[0], judged)
-        if recurse and stat.S_ISDIR(status.st_mode):
-            level = _Level(os.open(name, disk.LIST, dir_fd=at.fd), self._top)
-            self._levels.append(level)
-            level.settle(at.root_only, wanted)
-            if level.status.st_uid != status.st_uid:
-                raise disk.Unsafe(f"{self._top} was exchanged for another; it is left alone")
-            self.scan(level)
-            self.down(self._levels)
-        if owed and wanted is not None:
-            self._mend_top(status, wanted, judged)
+                return
+            if disk.trusted(wanted[0]):
+                return  # a link of root's would be taken for the image's
+        owed = None
+        try:
+            if wanted is not None and _differs(status, wanted):
+                owed = disk.hold(self._top, wanted[0], _mode(status.st_mode, wanted))
+            if recurse and stat.S_ISDIR(status.st_mode):
+                level = _Level(os.open(name, disk.LIST, dir_fd=at.fd), self._top)
+                self._levels.append(level)
+                if level.settle(at.sole, wanted).st_uid != status.st_uid:
+                    raise disk.Unsafe(f"{self._top} was exchanged for another; it is left alone")
+                self.scan(level)
+                self.down(self._levels)
+            if owed is not None and wanted is not None:
+                owed.set_owner(*wanted[:2], _mode(status.st_mode, wanted))
+                self.mended += 1
+        finally:
+            if owed is not None:
+                owed.close()
 
     def down(self, levels: list[_Level]) -> None:
         """Do all directories that are left at these levels, the deepest first."""
@@ -242,10 +247,22 @@ class _Walk:
             if len(levels) > _OPEN_LEVELS:
                 levels[-1 - _OPEN_LEVELS].close()
             try:
-                below.settle(level.root_only, self._owed(level, inner))
+                wanted = self._owed(level, inner)
+                below.settle(level.sole, wanted)
+                if wanted is not None:
+                    self._refuse_planted(below, level, wanted)
                 self.scan(below)
+            except disk.Unsafe as error:
+                # What is not given away is not walked, either.
+                self.failed(path, error)
+                del level.owed[inner]
+                below.inner.clear()
             except OSError as error:
                 self.failed(path, error)
+
+    def _refuse_planted(self, below: _Level, level: _Level, wanted: Wanted) -> None:
+        found = disk.Found(below.fd, below.path, level.sole)
+        found.refuse_planted(wanted[0], wanted[3])
 
     def _leave(self, level: _Level, levels: list[_Level]) -> None:
         """Leave a directory in which all is done, and give it away if that was put off."""
@@ -282,7 +299,7 @@ class _Walk:
         uid, gid = (-1, -1) if constant is None else constant[:2]
         # The kinds and modes (st_mode) of entries, no directories, that were found right here.
         right: set[int] = set()
-        root_only = level.root_only
+        root_only = level.sole == disk.ROOT_ONLY
         count = self.count
         with level.rest or os.scandir(level.fd) as entries:
             for entry in self._ahead(level.first, entries):
@@ -309,9 +326,11 @@ class _Walk:
                     wanted = answer(disk.join(level.path, entry.name))
                 if wanted is None:
                     continue
-                if root_only and stat.S_ISLNK(kind):
-                    self._follow(disk.join(level.path, entry.name), wanted)
-                    if not level.stays and _differs(status, wanted):
+                if stat.S_ISLNK(kind):
+                    if root_only:
+                        self._follow(disk.join(level.path, entry.name), wanted)
+                    # A link of root's would be taken for the image's.
+                    if not (level.stays or disk.trusted(wanted[0])) and _differs(status, wanted):
                         self._mend(level, entry.name, kind, wanted)
                 elif _differs(status, wanted):
                     if is_directory:
@@ -325,10 +344,10 @@ class _Walk:
 
     def _mend(self, level: _Level, name: str, kind: int, wanted: Wanted) -> None:
         """Set owner and mode of an entry of an open directory; `kind` is its st_mode."""
-        uid, gid, file_mode, directory_mode = wanted
-        mode = directory_mode if stat.S_ISDIR(kind) else file_mode
+        uid, gid, *_ = wanted
+        mode = _mode(kind, wanted)
         try:
-            if level.root_only:
+            if level.sole == disk.ROOT_ONLY:
                 # Nobody can have exchanged the entry since it was looked at. The mode comes second:
                 # chown(2) clears set-id bits.
                 os.chown(name, uid, gid, dir_fd=level.fd, follow_symlinks=False)
@@ -336,24 +355,12 @@ class _Walk:
                     os.chmod(name, mode, dir_fd=level.fd)
             else:
                 path = disk.join(level.path, name)
-                disk.set_owner_at(level.fd, name, path, uid, gid, mode, level.status)
+                disk.set_owner_at(level.fd, name, path, uid, gid, mode, level.sole)
             self.mended += 1
         except FileNotFoundError:
             pass  # A running service may remove its own files.
         except (OSError, disk.Unsafe) as error:
             self.failed(disk.join(level.path, name), error)
-
-    def _mend_top(
-        self, status: os.stat_result, wanted: Wanted, judged: disk.Identity | None
-    ) -> None:
-        """Set owner and mode of the top itself. Raises OSError and Unsafe."""
-        uid, gid, file_mode, directory_mode = wanted
-        mode = directory_mode if stat.S_ISDIR(status.st_mode) else file_mode
-        try:
-            disk.set_owner(self._top, uid, gid, mode, judged)
-            self.mended += 1
-        except FileNotFoundError:
-            pass  # A running service may remove its own files.
 
     def _follow(self, path: str, wanted: Wanted) -> None:
         """Set owner and mode of what a link leads to that only root can have made."""
@@ -369,9 +376,9 @@ class _Walk:
         try:
             # What the document names itself has the owner that it names.
             if not self._named(found.real) and _differs(found.status, wanted):
-                uid, gid, file_mode, directory_mode = wanted
-                is_directory = stat.S_ISDIR(found.status.st_mode)
-                disk.set_owner_of(found, uid, gid, directory_mode if is_directory else file_mode)
+                mode = _mode(found.status.st_mode, wanted)
+                found.refuse_planted(wanted[0], mode)
+                found.set_owner(*wanted[:2], mode)
                 self.mended += 1
         except (OSError, disk.Unsafe) as error:
             self.failed(path, error)
@@ -566,10 +573,14 @@ def _ask(entries: Iterable["os.DirEntry[str]"]) -> None:
             pass  # The walk asks again, and says so.
 
 
+def _mode(kind: int, wanted: Wanted) -> int | None:
+    """The mode that a thing of this kind (st_mode) should have."""
+    return wanted[3] if stat.S_ISDIR(kind) else wanted[2]
+
+
 def _differs(status: os.stat_result, wanted: Wanted) -> bool:
-    uid, gid, file_mode, directory_mode = wanted
-    if status.st_uid != uid or status.st_gid != gid:
+    if status.st_uid != wanted[0] or status.st_gid != wanted[1]:
         return True
     kind = status.st_mode
-    mode = directory_mode if stat.S_ISDIR(kind) else file_mode
+    mode = _mode(kind, wanted)
     return mode is not None and kind & 0o7777 != mode and not stat.S_ISLNK(kind)

@@ -188,9 +188,10 @@ def broken(one: Case) -> str:
 def live(box: Sandbox, one: Case) -> None:
     """What a running service does to what is its own."""
     for path in templates.own_trees(one):
-        box.write(f"{path}/service.log", "a line of the service\n", owner=(42, 42), mode=0o600)
+        # By a command of the image that was run as root, and by another user of the image.
+        box.write(f"{path}/service.log", "a line of root's\n", mode=0o600)
         if one.full:
-            box.write(f"{path}/old/service.log", "another line\n", owner=(42, 42), mode=0o640)
+            box.write(f"{path}/old/service.log", "another line\n", owner=(42, 42), mode=0o644)
     for entry in one.entries:
         dest = entry["dest"]
         if os.path.isdir(box.host(dest)) and not dest.endswith("/"):

@@ -475,7 +475,7 @@ def situations(log: str, home: str) -> dict[str, Situation]:
         # what left the document
         "left the document, its parent a link now": Situation(
             inside(f"rm -r {home}/dir; ln -s /srv/outside {home}/dir; chown -h svc {home}/dir"),
-            {}, 1, message="link", earlier=copy(f"{home}/dir/file")),
+            {}, message="link", earlier=copy(f"{home}/dir/file")),
         "left the document, a link in its place": Situation(
             inside(f"rm {home}/conf; ln -s {OUTSIDE} {home}/conf; chown -h svc {home}/conf"),
             {}, earlier=copy(f"{home}/conf")),
@@ -489,7 +489,8 @@ def situations(log: str, home: str) -> dict[str, Situation]:
                    "own=/etc/kolla/defaults/kolla_start; [ ! -e $own ] || sed -i "
                    f"-e 's|\"pending\": false|\"pending\": true|' "
                    f"-e 's|\"places\": \\[\\]|\"places\": [\"{home}\"]|' $own"),
-            copy(f"{home}/conf"), earlier=copy(f"{home}/conf"), after=names(home, ["conf"])),
+            copy(f"{home}/conf"), earlier=copy(f"{home}/conf"),
+            after=names(home, [".kolla_start.tree", "conf"])),
         # directories and files
         "directories: a link": Situation(
             link("/etc/canary", f"{home}/dir"),
@@ -550,7 +551,7 @@ def shared_situations() -> dict[str, Situation]:
         "the neighbour's directory in the service's place": Situation(
             taken, _named(f"{log}/*.log"), 1, message=foreign, watched=(log, own)),
         "the same, not named in it": Situation(taken, {}, 1, message=foreign, watched=(log, own)),
-        "the same, recursive": Situation(
+        "the neighbour's directory, recursive": Situation(
             taken, owner(log, recurse=True), 1, message=foreign, watched=(log, own)),
         "the same for a file that is to be made": Situation(
             taken, {"files": [{"path": own, "owner": SERVICE, "perm": "0664"}]}, 1,
@@ -563,6 +564,24 @@ def shared_situations() -> dict[str, Situation]:
         "the neighbour's log": Situation(
             _moved(f"{SHARED}/open/own.log", own), _named(f"{log}/*.log"), message=foreign,
             watched=(own,)),
+        "the neighbour's log in a directory that the service has closed to all others": Situation(
+            both(_moved(f"{SHARED}/open/own.log", own),
+                 lambda box: box.chmod(log, 0o755)),
+            _named(f"{log}/*.log"), message=foreign, watched=(own,)),
+        "the same, recursive": Situation(
+            both(_moved(f"{SHARED}/open/own.log", own), lambda box: box.chmod(log, 0o700)),
+            owner(log, recurse=True), message=foreign, watched=(own,)),
+        "the neighbour's directory that all can read, private logs in it": Situation(
+            inside(f"chmod 755 {NEIGHBOUR}; mkdir -m 755 {NEIGHBOUR}/sub; "
+                   f"install -o neighbour -m 600 /dev/null {NEIGHBOUR}/sub/a.log; "
+                   f"chown neighbour {NEIGHBOUR}/sub; rmdir {log}; mv -T {NEIGHBOUR} {log}"),
+            owner(log, recurse=True), message=foreign, watched=(own, f"{log}/sub/a.log")),
+        "what the service may not have, and what is in it": Situation(
+            both(directory(f"{log}/d", by="neighbour", mode=0o700),
+                 file(f"{log}/d/readable", by="neighbour"),
+                 directory(f"{log}/d/e", by="neighbour")),
+            owner(log, recurse=True), message=foreign,
+            watched=(f"{log}/d", f"{log}/d/readable", f"{log}/d/e")),
         "the neighbour's log, recursive": Situation(
             _moved(f"{SHARED}/open/own.log", own), owner(log, recurse=True), message=foreign,
             watched=(own,)),
@@ -602,11 +621,6 @@ def shared_situations() -> dict[str, Situation]:
             inside(f"rmdir {log}; mkdir -m 755 {log}; chown neighbour {log}; "
                    f"install -o neighbour -m 640 /dev/null {own}"),
             _named(f"{log}/*.log"), after=both(_gives(log, 0o2775), _gives(own))),
-        "data of an image with other numbers, recursive": Situation(
-            inside(f"chmod 0777 {log}; mkdir -m 700 {log}/data; echo x > {log}/data/file; "
-                   f"chmod 600 {log}/data/file; chown -R 4999 {log}/data"),
-            owner(log, None, recurse=True),
-            after=both(_gives(f"{log}/data", 0o2700), _gives(f"{log}/data/file", 0o600))),
         "another user's log, to be read by the group": Situation(
             inside(f"install -o neighbour -g kolla -m 640 /dev/null {own}"),
             _named(f"{log}/*.log"), after=_gives(own)),

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from compare import RECORDS, Difference
+from compare import LOGS, RECORDS, Difference
 from sandbox import Change
 
 Rule = Callable[[Difference], bool]
@@ -96,6 +96,21 @@ def links_not_followed(d: Difference) -> bool:
     if d.path in planted:
         return _kinds(d) == ("link", "link") and d.theirs == d.image[d.path]
     return d.path in planted.values() and d.ours == d.image.get(d.path)
+
+
+@rule
+def kept_to_itself(d: Difference) -> bool:
+    """What another user keeps to itself, where others can write, is not given away."""
+    theirs, ours = d.theirs, d.ours
+    return (
+        isinstance(theirs, Change)
+        and isinstance(ours, Change)
+        and theirs.uid != ours.uid
+        and ours.uid != 0
+        and not ours.mode & 0o004
+        and _inside(d.path, LOGS)
+        and ours == d.previous.get(d.path)
+    )
 
 
 @rule

@@ -52,7 +52,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 # "error: "; lives until its standard input is closed. Descriptors 3 and 4 of PID 1 stay open on
 # the upper layer and on the lower root: that is how they are read from outside.
 _HOLDER = r"""
-import ctypes, fcntl, json, os, signal, socket, struct, sys
+import ctypes, fcntl, json, os, signal, socket, stat, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 RDONLY, NOSUID, NODEV, NOEXEC, REMOUNT = 1, 2, 4, 8, 32
 BIND, MOVE, REC, PRIVATE = 4096, 8192, 16384, 1 << 18
@@ -94,8 +94,10 @@ def build():
         mount("/sys", root + "/sys", None, BIND | REC)
     mount("tmpfs", root + "/dev", "tmpfs", NOSUID, "mode=0755")
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
-        os.close(os.open(f"{root}/dev/{name}", os.O_CREAT | os.O_WRONLY))
-        mount("/dev/" + name, f"{root}/dev/{name}", None, BIND)
+        # Nodes of its own: what a run does to them must not reach the machine's.
+        number = os.stat("/dev/" + name).st_rdev
+        os.mknod(f"{root}/dev/{name}", stat.S_IFCHR | 0o666, number)
+        os.chmod(f"{root}/dev/{name}", 0o666)
     for name, target in (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"),
                          ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
                          ("ptmx", "pts/ptmx")):

@@ -122,6 +122,37 @@ def test_a_log_that_is_a_link_to_standard_error(httpd: Sandbox) -> None:
     os.close(after)
 
 
+def test_a_file_that_the_caller_opened_is_not_behind_such_a_link(httpd: Sandbox) -> None:
+    """`sudo kolla_set_configs 2</etc/passwd` is the service's to type."""
+    httpd.symlink("/dev/stderr", "/etc/httpd/error_log")
+    httpd.symlink("/dev/null", "/etc/httpd/null")
+    httpd.document(
+        document(permissions=[{"path": "/etc/httpd/*", "owner": "nova", "perm": "0640"}])
+    )
+    with open(httpd.host("/etc/passwd")) as theirs:
+        process = httpd.popen(
+            ["kolla_set_configs"], env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}, stderr=theirs
+        )
+        assert process.wait(60) == 0
+    assert owner(httpd, "/etc/passwd") == (0, 0)
+    assert (owner(httpd, "/dev/null"), httpd.mode("/dev/null")) == ((0, 0), 0o666)
+    assert owner(httpd, "/run/httpd")[0] == NOVA
+
+
+def test_a_link_of_the_service_s_does_not_become_the_image_s(httpd: Sandbox) -> None:
+    """Not by a document that gives its directory to root: a later one would follow it."""
+    httpd.write("/srv/secret", "root's", mode=0o600)
+    httpd.mkdir("/var/lib/app", owner="nova")
+    httpd.symlink("/srv/secret", "/var/lib/app/link", owner="nova")
+    rule = {"path": "/var/lib/app", "owner": "root", "perm": "0644", "recurse": True}
+    for owned_by in ("root", "root", "nova"):
+        httpd.document(document(permissions=[{**rule, "owner": owned_by}]))
+        assert httpd.set_configs().returncode == 0
+        assert owner(httpd, "/var/lib/app/link") == (NOVA, NOVA)
+        quiet(httpd)
+        assert (owner(httpd, "/srv/secret"), httpd.mode("/srv/secret")) == ((0, 0), 0o600)
+
+
 LOOPS = {
     "permissions": {"path": "/etc/httpd/loop", "owner": "nova", "recurse": True},
     "directories": {"path": "/etc/httpd/loop", "owner": "nova", "perm": "0755"},
@@ -314,6 +345,17 @@ def test_what_dev_null_is_not(httpd: Sandbox, name: str) -> None:
 
 
 REACHING: dict[str, list[dict[str, object]]] = {
+    "config_files": [
+        {
+            "source": f"{CONFIG_FILES}/tree",
+            "dest": dest,
+            "owner": "nova",
+            "perm": "0644",
+            "merge": True,
+            "path": dest,
+        }
+        for dest in ("/etc/kolla", "/etc", "/run")
+    ],
     "directories": [
         {"path": "/etc/kolla", "owner": "nova", "perm": "0755"},
         {"path": "/etc/kolla/defaults/x", "owner": "root", "perm": "0755"},
@@ -337,9 +379,11 @@ def test_no_section_reaches_the_records(
     httpd: Sandbox, section: str, entry: dict[str, object]
 ) -> None:
     httpd.symlink("/etc/kolla", "/records")
+    httpd.source("tree/a", "a")
     httpd.document(document())
     assert httpd.set_configs().returncode == 0
-    httpd.document(json.dumps(document(**{section: [entry]})))
+    asked = {key: value for key, value in entry.items() if key != "path" or "dest" not in entry}
+    httpd.document(json.dumps(document(**{section: [asked]})))
     httpd.mark()
     done = httpd.set_configs()
     if entry["path"] == "/records":  # a link itself; what it leads to is not given away
@@ -406,3 +450,65 @@ def test_the_shared_log_tree_is_given_out_at_every_start(sandbox: Sandbox) -> No
                 assert owner(sandbox, f"{logs}/{service}/{path}") == (uids[service], KOLLA)
                 assert sandbox.mode(f"{logs}/{service}/{path}") == 0o664
             quiet(sandbox)
+
+
+def test_the_data_of_a_service_whose_uid_changed(httpd: Sandbox) -> None:
+    """An image with other numbers: what was the old user's alone is the new one's, also private."""
+    for path in ("/var/lib/nova", "/var/lib/nova/instances"):
+        httpd.mkdir(path, mode=0o700, owner=(162, 162))
+    httpd.write("/var/lib/nova/instances/disk", "x", owner=(162, 162), mode=0o600)
+    os.link(
+        httpd.host("/var/lib/nova/instances/disk"), httpd.host("/var/lib/nova/instances/second")
+    )
+    made = {"path": "/var/lib/nova", "owner": "nova", "perm": "0750"}
+    rule = {"path": "/var/lib/nova", "owner": "nova:nova", "recurse": True}
+    httpd.document(document(directories=[made], permissions=[rule]))
+    done = httpd.set_configs()
+    assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
+    for path in ("", "/instances", "/instances/disk", "/instances/second"):
+        assert owner(httpd, f"/var/lib/nova{path}") == (NOVA, NOVA)
+    quiet(httpd)
+
+
+def test_a_log_that_is_named_alone_in_a_tree_of_others(sandbox: Sandbox) -> None:
+    """As keystone's document of kolla-ansible 22 has it: its directory is named by nobody."""
+    for user in ("fluentd", "keystone"):
+        sandbox.adduser(user, groups=["kolla"])
+    sandbox.mkdir("/var/log/kolla", mode=0o2775, owner="fluentd:kolla")
+    sandbox.mkdir("/var/log/kolla/keystone", owner="keystone")
+    log = "/var/log/kolla/keystone/keystone.log"
+    sandbox.write(log, "x", mode=0o600)
+    rules = [
+        {"path": "/var/log/kolla", "owner": "keystone:kolla"},
+        {"path": log, "owner": "keystone:keystone"},
+    ]
+    made = {"path": f"{log}.1", "owner": "keystone", "perm": "0640"}
+    sandbox.document(document(permissions=rules, files=[made]))
+    done = sandbox.set_configs()
+    assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
+    assert owner(sandbox, log)[0] == owner(sandbox, f"{log}.1")[0] == sandbox.ids("keystone")[0]
+    quiet(sandbox)
+    # And when fluentd's container has taken the directory back.
+    sandbox.chown("/var/log/kolla", "fluentd:kolla")
+    assert sandbox.set_configs().returncode == 0
+    quiet(sandbox)
+
+
+def test_a_pattern_behind_a_link_of_the_image_finds_what_is_copied_there(httpd: Sandbox) -> None:
+    httpd.mkdir("/opt/real")
+    httpd.symlink("real", "/opt/link")
+    httpd.write("/opt/file", "the image's, and to be a directory")
+    httpd.source("a", "a")
+    httpd.source("tree/g", "g")
+    entry = {"source": f"{CONFIG_FILES}/a", "dest": "/opt/link/a", "owner": "root", "perm": "0600"}
+    tree = {**entry, "source": f"{CONFIG_FILES}/tree", "dest": "/opt/file"}
+    rules = [
+        {"path": "/opt/link/*", "owner": "nova", "perm": "0640"},
+        {"path": "/opt/file/g", "owner": "nova", "perm": "0640"},
+    ]
+    httpd.document(document(config_files=[entry, tree], permissions=rules))
+    done = httpd.set_configs()
+    assert (done.returncode, "WARNING" in done.stderr) == (0, False), done.stderr
+    for path in ("/opt/real/a", "/opt/file/g"):
+        assert (owner(httpd, path)[0], httpd.mode(path)) == (NOVA, 0o640)
+    quiet(httpd)

@@ -193,6 +193,25 @@ def test_the_watch_catches_upstream() -> None:
 # --- crowds and shortages -----------------------------------------------------------------------
 
 
+def test_two_containers_that_make_the_same_directory(sandbox: Sandbox) -> None:
+    """A shared volume that is empty yet: what one has made, the other must not take away."""
+    shared = {"path": "/srv/volume/logs", "owner": "daemon", "perm": "0775"}
+    made = {"path": "/srv/volume/logs/one.log", "owner": "daemon", "perm": "0640"}
+    sandbox.document({"command": "/bin/true", "directories": [shared], "files": [made]})
+    sandbox.mkdir("/srv/volume")
+    # The other container's start comes between the look and the mkdir of this one.
+    other = "mkdir -p /srv/volume/logs/other; echo data > /srv/volume/logs/other/data"
+    tracer = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=mkdirat"]
+    tracer += ["-e", "inject=mkdirat:delay_enter=1500000:when=1+"]
+    first = sandbox.popen([*tracer, "kolla_set_configs"], env=COPY_ALWAYS)
+    time.sleep(1.0)
+    sandbox.run(["sh", "-c", other], check=True)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 0, said
+    assert sandbox.read("/srv/volume/logs/other/data") == "data\n"
+    assert sandbox.exists("/srv/volume/logs/one.log")
+
+
 def test_ten_at_once(sandbox: Sandbox) -> None:
     for number in range(30):
         sandbox.source(f"d/{number}", str(number) * 1000)
