@@ -117,6 +117,7 @@ def inside(
         code = 70
         try:
             gc.disable()  # a collection would copy this process's memory page by page
+            sys.dont_write_bytecode = True  # it would be among what the run changed
             os.dup2(said, 1)
             os.dup2(said, 2)
             _setns(mnt, CLONE_NEWNS)

@@ -888,6 +888,9 @@ def test_certificates_of_tcib_s_images(sandbox: Sandbox) -> None:
     sandbox.write("/srv/nobody/theirs.pem", "trust me", owner="nobody")
     sandbox.chown("/srv/nobody", "nobody")
     sandbox.symlink("/srv/nobody/theirs.pem", f"{CONFIG_DATA}/elsewhere.pem")
+    # Open to all by its mode, and mounted read-only.
+    sandbox.run(["mount", "--bind", CONFIG_DATA, CONFIG_DATA], check=True)
+    sandbox.run(["mount", "-o", "remount,bind,ro", CONFIG_DATA], check=True)
     done = certificates.copy()
     assert done.returncode == 0, done.stderr
     wanted = {"kolla-customca-tls-ca-bundle.pem": "of the volume"}
