@@ -66,7 +66,6 @@ class _Level:
     ahead:        those of them that are open already
     owed:         the kinds and modes (st_mode) of those that are given away when they are done
     first, rest:  its entries, as far as listed
-    status:       its own, as it was found
     sole:         who could have put something into it (disk.sole_writer()), as it was found
     stays:        nobody but root, and so it is after this start
     shared:       another process does some of them
