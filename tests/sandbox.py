@@ -819,11 +819,11 @@ def _program() -> Program:
     needs = list(project["dependencies"])
     base = f"{os.path.realpath(PYTHON)} {_python_version()} {needs}"
     sources = sorted(
-        path for path in (TREE / "kolla_start").iterdir() if path.suffix in (".py", ".typed")
+        path for path in (TREE / "kolla_start").rglob("*") if path.suffix in (".py", ".typed")
     )
     content = hashlib.sha256(base.encode())
     for path in sources:
-        content.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        content.update(str(path.relative_to(TREE)).encode() + b"\0" + path.read_bytes() + b"\0")
     venv = CACHE / f"venv-{_short(base.encode())}"
     program = CACHE / f"program-{content.hexdigest()[:16]}"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -865,7 +865,9 @@ def _build_program(program: Path, venv: Path, sources: list[Path]) -> None:
     (unfinished / "package").mkdir(parents=True)
     (unfinished / "bin").mkdir()
     for path in sources:
-        shutil.copyfile(path, unfinished / "package" / path.name)
+        copy = unfinished / "package" / path.relative_to(TREE / "kolla_start")
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
     package = f"{VENV}/{_site_packages()}/kolla_start"
     binds = [(str(venv), VENV, True), (str(unfinished / "package"), package, False)]
     with Sandbox(installed=False, binds=binds) as box:
