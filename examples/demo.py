@@ -19,7 +19,7 @@ from typing import Protocol
 
 TREE = Path(__file__).resolve().parent.parent
 EXAMPLE = TREE / "examples" / "memcached"
-sys.path.insert(0, str(TREE / "tests"))
+sys.path.insert(0, str(TREE / "tests/lib"))
 
 from images import Engine, NoEngine, base, find_engine, memcached  # noqa: E402
 from sandbox import CONFIG_FILES, PYTHON, Sandbox, Unusable, unusable  # noqa: E402

@@ -5,10 +5,10 @@ import json
 import sys
 from typing import NoReturn
 
-from kolla_start import log, models
-from kolla_start.document import read
+from kolla_start import log
+from kolla_start.document.load import examine, read
+from kolla_start.document.places import lines
 from kolla_start.errors import EXIT_OK, EXIT_REFUSED, Refused
-from kolla_start.explain import examine, lines
 
 
 def main() -> NoReturn:
@@ -31,10 +31,11 @@ def _validate(arguments: argparse.Namespace) -> int:
     code = EXIT_OK
     for path in arguments.files:
         try:
-            faults = examine(path, read(path), strict=True)
+            text = read(path)
+            faults = examine(path, text, strict=True)
         except Refused as error:
-            faults = error.faults
-        for line in lines(path, faults):
+            text, faults = error.text, error.faults
+        for line in lines(path, text, faults):
             print(log.printable(line), file=sys.stderr)
         if faults:
             code = EXIT_REFUSED
@@ -44,6 +45,8 @@ def _validate(arguments: argparse.Namespace) -> int:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
+    from kolla_start.document import models  # pydantic: nothing else here needs it
+
     print(json.dumps(models.schema(), indent=2, ensure_ascii=False))
     return EXIT_OK
 

@@ -3,6 +3,8 @@
 On the container-start path: imports nothing.
 """
 
+from __future__ import annotations
+
 # Exit codes of all commands (documented in README.md).
 EXIT_OK = 0
 EXIT_REFUSED = 1  # apply: the document, its sources or the environment are wrong
@@ -12,17 +14,36 @@ EXIT_CANNOT_TELL = 2  # check: the document or a source is wrong
 EXIT_NOT_EXECUTABLE = 126
 EXIT_NOT_FOUND = 127
 
-Loc = tuple[str | int, ...]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Loc = tuple[str | int, ...]
+else:
+    Loc = tuple  # Python 3.9 has no | between types
 
 
 class Fault:
-    """One thing that is wrong: where in the document (a path of keys and indexes), and what."""
+    """One thing that is wrong: where in the document (a path of keys and indexes), and what.
 
-    __slots__ = ("loc", "message")
+    `place`: the offset in the document's text, where that is known and no value has it. `at_key`:
+    it is the key at `loc` that is wrong, not its value. `unquoted`: the value is no string and
+    should be; the message wants the value's text at its end (document/places.py).
+    """
 
-    def __init__(self, loc: Loc, message: str) -> None:
+    __slots__ = ("at_key", "loc", "message", "place", "unquoted")
+
+    def __init__(
+        self,
+        loc: Loc,
+        message: str,
+        place: int | None = None,
+        at_key: bool = False,
+        unquoted: bool = False,
+    ) -> None:
         self.loc = loc
         self.message = message
+        self.place = place
+        self.at_key = at_key
+        self.unquoted = unquoted
 
     def __str__(self) -> str:
         where = dotted(self.loc)
@@ -44,13 +65,15 @@ class Refused(Exception):
     """The work is refused before anything was changed; `faults` says everything that is wrong.
 
     `document` is the path of the document the faults are in, or None where a fault belongs to
-    no document (the strategy, say).
+    no document (the strategy, say). `text` is the text that was judged, so that the faults can be
+    placed in it; empty where there is none.
     """
 
-    def __init__(self, faults: list[Fault], document: str | None = None) -> None:
+    def __init__(self, faults: list[Fault], document: str | None = None, text: str = "") -> None:
         super().__init__("; ".join(str(fault) for fault in faults))
         self.faults = faults
         self.document = document
+        self.text = text
 
 
 class Failed(Exception):

@@ -12,14 +12,19 @@ On the container-start path: reads two small files, writes only what changed.
                                      names any: readable for the unprivileged stage
     /configured                      COPY_ONCE has succeeded
 
-Where `/` cannot be written all of it lies under /run/kolla. It must not decide what to restore:
-the plan does (plan.py).
+Where `/` cannot be written all of it lies under /run/kolla. Records are believed only where nobody
+but root (and this very user) can have written them, or any directory above them. It must not decide
+what to restore: the plan does.
 """
 
-import os
+from __future__ import annotations
 
-from kolla_start import disk
-from kolla_start.document import parse_json
+import os
+import stat
+
+from kolla_start.disk import read, remove, walk, write
+from kolla_start.disk.walk import Unsafe, split
+from kolla_start.document.text import parse_json
 from kolla_start.errors import refuse
 
 READ_ONLY_HOME = "/run/kolla"
@@ -49,8 +54,35 @@ class Home:
     def kept(self, path: str) -> str:
         """Where the original of a path is kept: upstream's place, but clear of our own files."""
         first = path.split("/", 2)[1]
-        clear = "" if first not in {"state", "kolla_start", "lock", "cacerts", "root"} else "/root"
+        clear = "" if first not in ("state", "kolla_start", "lock", "cacerts", "root") else "/root"
         return f"{self.defaults}{clear}{path}"
+
+    def believed(self) -> bool:
+        """Whether nobody but root, or this very user, can have put records here.
+
+        Raises OSError, and Unsafe.
+        """
+        return not any(_open_to_others(path) for path in (self.state, self.options))
+
+    def configured_before(self) -> bool:
+        """Whether COPY_ONCE has succeeded here, as far as that can be believed. Raises as above."""
+        if _open_to_others(self.configured) or read.lstat(self.configured) is None:
+            return False
+        return self.believed()
+
+
+def _open_to_others(path: str) -> bool:
+    """Whether somebody else can have put a record there."""
+    while True:
+        path = split(path)[0]
+        try:
+            return walk.directory(path).sole != walk.ROOT_ONLY
+        except FileNotFoundError:
+            return False  # then nothing is recorded there
+        except NotADirectoryError:
+            pass  # whoever can write what it lies in has put it there
+        except (Unsafe, PermissionError):
+            return True
 
 
 def home() -> Home:
@@ -106,45 +138,35 @@ class Records:
     parents:    directories made because a destination's parent was missing, sorted
     attributes: directory -> owner, group and mode it had before a merge changed them
     placed:     what this program put inside directories that it copied whole
-    seen:       large directory -> fingerprint of it and its source when they were equal (seen.py)
     pending:    a run began to write and did not report its end; if so,
     places:     the directories in which it may have left temporary files, and
     saving:     where it was about to keep originals
     """
 
-    __slots__ = (
-        "attributes", "originals", "parents", "pending", "placed", "places", "saving", "seen",
-    )  # fmt: skip
+    __slots__ = ("attributes", "originals", "parents", "pending", "placed", "places", "saving")
 
     def __init__(self) -> None:
         self.originals: dict[str, str | None] = {}
         self.parents: list[str] = []
         self.attributes: dict[str, tuple[int, int, int]] = {}
         self.placed: set[str] = set()
-        self.seen: dict[str, str] = {}
         self.pending = False
         self.places: list[str] = []
         self.saving: list[str] = []
 
-    def copy(self) -> "Records":
+    def copy(self) -> Records:
         twin = Records()
         twin.originals = dict(self.originals)
         twin.parents = list(self.parents)
         twin.attributes = dict(self.attributes)
         twin.placed = set(self.placed)
-        twin.seen = dict(self.seen)
         twin.pending = self.pending
         twin.places = list(self.places)
         twin.saving = list(self.saving)
         return twin
 
-    def same_as(self, other: "Records") -> bool:
-        """Whether both say the same, but for what is only seen, which can be lost."""
-        return all(
-            getattr(self, name) == getattr(other, name)
-            for name in Records.__slots__
-            if name != "seen"
-        )
+    def same_as(self, other: Records) -> bool:
+        return all(getattr(self, name) == getattr(other, name) for name in Records.__slots__)
 
     def state_json(self) -> dict[str, object]:
         return {
@@ -159,7 +181,6 @@ class Records:
             "parents": self.parents,
             "attributes": {path: list(value) for path, value in self.attributes.items()},
             "placed": sorted(self.placed),
-            "seen": self.seen,
             "places": self.places,
             "saving": self.saving,
         }
@@ -171,24 +192,29 @@ def load(place: Home) -> Records:
     Raises Refused where they are damaged: guessing could lose an image default.
     """
     records = Records()
+    walk.ours.free = f"{place.defaults}/"
     try:
-        state = _read(place.state)
-        for path, entry in state.items():
+        for path, entry in _read(place.state).items():
             # Upstream swaps the two when it restores: the original is the one it keeps.
-            ends = (entry["source"], entry["dest"])
-            kept = [end for end in ends if end and end.startswith(place.defaults + "/")]
-            records.originals[path] = kept[0] if kept else None
+            kept = [
+                end
+                for end in (entry["source"], entry["dest"])
+                if end is not None and _path(end).startswith(f"{place.defaults}/")
+            ]
+            records.originals[_path(path)] = kept[0] if kept else None
         own = _read(place.own)
         if own:
+            if type(own["pending"]) is not bool:
+                raise ValueError("pending is no boolean")
             records.pending = own["pending"]
-            records.parents = own["parents"]
+            records.parents = [_path(path) for path in own["parents"]]
             records.attributes = {
-                path: (uid, gid, mode) for path, (uid, gid, mode) in own["attributes"].items()
+                _path(path): (_number(uid), _number(gid), _number(mode))
+                for path, (uid, gid, mode) in own["attributes"].items()
             }
-            records.placed = set(own["placed"])
-            records.seen = dict(own.get("seen", {}))
-            records.places = own["places"]
-            records.saving = own["saving"]
+            records.placed = {_path(path) for path in own["placed"]}
+            records.places = [_path(path) for path in own["places"]]
+            records.saving = [_path(path) for path in own["saving"]]
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise refuse(
             f"the records in {place.defaults} are damaged ({error!r}); recreate the container "
@@ -197,14 +223,32 @@ def load(place: Home) -> Records:
     return records
 
 
-def _read(path: str) -> dict[str, "Any"]:
-    data = disk.read_file(path)
+def _path(value: object) -> str:
+    if type(value) is not str or value[:1] != "/" or "\0" in value:
+        raise ValueError(f"{value!r} is no path")
+    os.fsencode(value)  # a ValueError as well
+    return value
+
+
+def _number(value: object) -> int:
+    if type(value) is not int or not 0 <= value < 2**32:
+        raise ValueError(f"{value!r} is no id or mode")
+    return value
+
+
+def recorded(path: str) -> bytes | None:
+    """What a record holds; None where there is none, or none that is believed."""
+    return None if _open_to_others(path) else read.content(path)
+
+
+def _read(path: str) -> dict[str, Any]:
+    data = recorded(path)
     if data is None:
         return {}
-    content = parse_json(data.decode("utf-8", "surrogateescape"))
-    if type(content) is not dict:
+    found = parse_json(data.decode("utf-8", "surrogateescape"))
+    if type(found) is not dict:
         raise ValueError(f"{path} holds no JSON object")
-    return content
+    return found
 
 
 def _json(value: object) -> str:
@@ -220,12 +264,38 @@ def _json(value: object) -> str:
 
 
 def prepare(place: Home) -> None:
-    """Make the records' directory. Root's alone: the originals of secrets lie in it."""
-    for made in disk.make_parents(place.lock):
-        disk.sync_directory(disk.split(made)[0])
-    status = disk.lstat(place.defaults)
-    if status is None or status.st_mode & 0o7777 != 0o700:
-        disk.set_owner(place.defaults, os.geteuid(), os.getegid(), 0o700)
+    """Make the records' directory. Root's alone: the originals of secrets lie in it.
+
+    What is not believed goes, and the directory that it lies in (/run/kolla, an emptyDir that is
+    open to all, say) becomes private first: the next start can then believe what this one leaves.
+    Raises OSError and Unsafe.
+    """
+    if not place.believed():
+        records = (place.defaults, place.options, place.run_command, place.configured)
+        planted = [path for path in records if _open_to_others(path)]
+        if _open_to_others(place.state):
+            planted.append(place.defaults)
+        _take(split(place.defaults)[0])
+        for path in planted:
+            remove.remove(path)
+    for made in write.make_parents(place.lock):
+        write.sync_directory(split(made)[0])
+    status = read.lstat(place.defaults)
+    if status is None or stat.S_IMODE(status.st_mode) != 0o700 or status.st_uid != os.geteuid():
+        write.make_directory(place.defaults, 0o700)
+    if place.believed():
+        walk.ours.free = f"{place.defaults}/"
+
+
+def _take(path: str) -> None:
+    """Make a directory that others can write this process's own, if the system lets it."""
+    try:
+        if not walk.directory(path).private:
+            write.make_directory(path, 0o755)
+    except Unsafe:
+        remove.remove(path)  # somebody's own, where it should be
+    except (FileNotFoundError, PermissionError):
+        pass  # What is recorded in it is not believed, then.
 
 
 def write_state(place: Home, records: Records) -> None:
@@ -243,7 +313,7 @@ def _write(path: str, content: dict[str, object]) -> None:
     lines = ",\n".join(f"{_json(key)}: {_json(value)}" for key, value in content.items())
     text = f"{{\n{lines}\n}}\n"
     # Flushed, or a power cut could leave nothing that can be read: the end of this container.
-    disk.write_file(path, text.encode(), os.geteuid(), os.getegid(), 0o644, sync=True)
+    write.write_file(path, text.encode(), os.geteuid(), os.getegid(), 0o644, sync=True)
 
 
 def command_text(command: str | tuple[str, ...]) -> str:
@@ -255,16 +325,28 @@ def command_text(command: str | tuple[str, ...]) -> str:
 
 def read_launch(place: Home) -> Launch:
     """What the privileged stage recorded for the start. Raises Refused if it did not."""
-    data = disk.read_file(place.run_command)
+    data = recorded(place.run_command)
     if data is None:
         raise refuse(f"no {place.run_command}: kolla_set_configs has not succeeded here")
-    options = _read(place.options)
-    return Launch(
-        _command(data.decode("utf-8", "surrogateescape")),
-        options.get("user"),
-        tuple(options.get("capabilities", ())),
-        bool(options.get("no_new_privileges")),
-    )
+    launch = Launch(_command(data.decode("utf-8", "surrogateescape")), None, (), False)
+    text = recorded(place.options)
+    if text is None:
+        return launch
+    # Whoever the service runs as stands here: a record that is not as this program writes it
+    # must not make it root.
+    try:
+        options = _read(place.options)
+        launch.user = options["user"]
+        launch.capabilities = tuple(options["capabilities"])
+        launch.no_new_privileges = options["no_new_privileges"]
+        words = (launch.user or "", *launch.capabilities)
+        if any(type(word) is not str for word in words) or launch.options_text() != text.decode():
+            raise ValueError("it is not as it was written")
+    except (ValueError, KeyError, TypeError) as error:
+        raise refuse(
+            f"{place.options} is damaged ({error!r}); recreate the container from its image"
+        ) from None
+    return launch
 
 
 def _command(text: str) -> str | tuple[str, ...]:
@@ -273,7 +355,9 @@ def _command(text: str) -> str | tuple[str, ...]:
         try:
             words = parse_json(text)
         except ValueError:
-            return text
+            words = None
         if type(words) is list and all(type(word) is str for word in words):
             return tuple(words)
+        if text[1:2] in ('"', "[", "]"):
+            raise refuse("the recorded command is damaged; recreate the container from its image")
     return text

@@ -3,29 +3,48 @@
 On the container-start path: kolla_start runs the same functions in its own process.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+from _collections_abc import Callable
 
-from kolla_start import disk, document, log, records
+from kolla_start import log, process, records
 from kolla_start.apply import apply, settle
-from kolla_start.entry import run
+from kolla_start.disk import source, walk, write
+from kolla_start.document import load
 from kolla_start.errors import (
     EXIT_BUG,
     EXIT_CANNOT_TELL,
     EXIT_CHANGED,
     EXIT_OK,
     Failed,
+    Refused,
     cause,
     refuse,
 )
-from kolla_start.plan import Plan, decide
-from kolla_start.tree import CHECKED
+from kolla_start.plan.compare import changes
+from kolla_start.plan.decide import decide
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    from kolla_start.document.load import Config
+    from kolla_start.errors import Fault
+    from kolla_start.plan.steps import Plan
+    from kolla_start.records import Home, Launch
+
+    Result = TypeVar("Result")
 
 STRATEGIES = ("COPY_ALWAYS", "COPY_ONCE")
 USAGE = "usage: kolla_set_configs [--check]"
 
+# Plans that are made before sources that do not come to rest are a fault.
+_TRIES = 5
 
-def configure(strategy: str | None) -> records.Launch:
+
+def configure(strategy: str | None) -> Launch:
     """Apply the document under the strategy; returns what is to be launched.
 
     Raises Refused (nothing was touched) or Failed.
@@ -33,64 +52,101 @@ def configure(strategy: str | None) -> records.Launch:
     if strategy not in STRATEGIES:
         found = "is not set" if strategy is None else f"is {strategy!r}"
         raise refuse(f"KOLLA_CONFIG_STRATEGY {found}; set it to COPY_ALWAYS or COPY_ONCE")
-    place = records.home()
-    once = strategy == "COPY_ONCE"
-    if once and disk.lstat(place.configured) is not None:
-        log.info(f"COPY_ONCE, and {place.configured} is there: nothing is copied again")
-        return records.read_launch(place)
-    config = document.load()
+    home = records.home()
+    if strategy == "COPY_ONCE" and home.configured_before():
+        log.info(f"COPY_ONCE, and {home.configured} is there: nothing is copied again")
+        return records.read_launch(home)
+    if not home.believed():
+        log.warning(
+            f"{home.defaults}: others than root can write there, so what it remembers of earlier "
+            "starts is not believed; mount a directory of root's alone"
+        )
+    return _until_settled(lambda: _configure(strategy, home))
+
+
+def _until_settled(work: Callable[[], Result]) -> Result:
+    """Do it again, from the document on, as long as a source changes under it."""
+    for _ in range(_TRIES):
+        source.begin()
+        try:
+            try:
+                return work()
+            except (Refused, Failed):
+                source.settled()  # else what seems wrong is only being exchanged
+                raise
+        except source.Changed as change:
+            said = str(change)
+            log.info(f"{said} while it was read: planned anew")
+    raise Failed(f"{said} while it was read, {_TRIES} times in a row; let it come to rest")
+
+
+def _configure(strategy: str, home: Home) -> Launch:
+    believed = home.believed()
+    config = load.load()
     log.info(f"{strategy} with {config.path}")
-    for remark in config.remarks:
-        log.warning(f"{config.path}: {remark}")
-    # COPY_ONCE is the last to look at anything, so it looks at everything.
-    plan, lock = _decide_under_lock(config, place, trusting=not once)
-    if once and disk.lstat(place.configured) is not None:
-        # Another run came first while this one waited.
-        _unlock(lock)
-        return records.read_launch(place)
-    for warning in plan.warnings:
-        log.warning(f"{config.path}: {warning}")
-    if plan.first is not None:
-        apply(plan.first, place)
-        plan = decide(config, records.load(place), place, trusting=False)
+    _warn(config, config.remarks)
+    lock = _lock(home, create=False) if believed else None
+    try:
+        before = records.load(home) if believed else records.Records()
+        plan = decide(config, before, home)
+        if lock is None:
+            lock = _lock_anew(home)
+            found = records.load(home) if believed else before
+            if not found.same_as(before):
+                # Another run came first. Nothing is written yet: the plan is made on what it left.
+                plan = decide(config, found, home)
+        return _apply(strategy, config, plan, home)
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _apply(strategy: str, config: Config, plan: Plan, home: Home) -> Launch:
+    once = strategy == "COPY_ONCE"
+    if once and home.configured_before():
+        return records.read_launch(home)  # Another run came first while this one waited.
+    _warn(config, plan.warnings)
     if not plan.steps:
         log.info("all files are as they should be")
-    failures = apply(plan, place)
+    failures = apply(plan, home)
+    source.settled()
     if once and failures:
         log.warning("COPY_ONCE is not done: the next start tries what failed again")
     elif once:
-        settle(plan, place)
-    _unlock(lock)
+        settle(plan, home)
     return plan.launch
 
 
-def _decide_under_lock(
-    config: document.Config, place: records.Home, trusting: bool
-) -> tuple[Plan, int | None]:
-    """Two runs at once wait for each other; a refused document leaves not even a lock file."""
-    lock = disk.lock(place.lock, create=False)
-    plan = decide(config, records.load(place), place, trusting)
-    if lock is None:
-        try:
-            records.prepare(place)
-            lock = disk.lock(place.lock, create=True)
-        except OSError as error:
-            raise Failed(
-                f"{cause(error, place.defaults)}; the records need a writable place: where / "
-                f"cannot be written mount a tmpfs at {records.READ_ONLY_HOME}"
-            ) from error
-        # Whoever applied anything since then has left its records; and where the plan makes the
-        # directory that now holds the lock, it is out of date. Else it stands.
-        if disk.lstat(place.own) is not None or any(
-            place.lock.startswith(f"{step.path}/") for step in plan.steps
-        ):
-            plan = decide(config, records.load(place), place, trusting)
-    return plan, lock
+def _lock(home: Home, create: bool) -> int | None:
+    """Two runs at once wait for each other."""
+    return write.lock(
+        home.lock,
+        create,
+        lambda: log.info(f"another run holds {home.lock}: waiting for its end"),
+    )
 
 
-def _unlock(lock: int | None) -> None:
-    if lock is not None:
-        os.close(lock)
+def _lock_anew(home: Home) -> int:
+    """A refused document leaves not even a lock file, so it is made after the plan."""
+    try:
+        records.prepare(home)
+        lock = _lock(home, create=True)
+    except (OSError, walk.Unsafe) as error:
+        said = cause(error, home.defaults) if isinstance(error, OSError) else str(error)
+        raise Failed(
+            f"{said}; the records need a writable place: where / cannot be written mount a tmpfs "
+            f"at {records.READ_ONLY_HOME}"
+        ) from error
+    assert lock is not None
+    return lock
+
+
+def _warn(config: Config, faults: list[Fault] | tuple[Fault, ...]) -> None:
+    if faults:
+        from kolla_start.document import places
+
+        for line in places.lines(config.path, config.text, list(faults)):
+            log.warning(line)
 
 
 def check() -> int:
@@ -98,36 +154,39 @@ def check() -> int:
 
     Raises Refused where it cannot tell.
     """
-    config = document.load()
-    place = records.home()
-    plan = decide(config, records.load(place), place)
-    changes = []
+    return _until_settled(_check)
+
+
+def _check() -> int:
+    config = load.load()
+    home = records.home()
+    before = records.load(home) if home.believed() else records.Records()
+    plan = decide(config, before, home)
+    found = []
     if plan.command is not None:
-        changes.append(f"the command differs from {place.run_command}: {plan.command}")
+        found.append(f"the command differs from {home.run_command}: {plan.command}")
     if plan.options:
-        changes.append(f"user, capabilities or no_new_privileges differ from {place.options}")
-    for part in (plan.first, plan):
-        if part is not None:
-            changes += [str(step) for step in part.steps if step.part in CHECKED and not step.minor]
-    for change in dict.fromkeys(changes):
+        found.append(f"user, capabilities or no_new_privileges differ from {home.options}")
+    found += changes(plan.steps)
+    for change in found:
         log.error(change)
-    return EXIT_CHANGED if changes else EXIT_OK
+    return EXIT_CHANGED if found else EXIT_OK
 
 
 def main() -> None:
     """Entry of kolla_set_configs."""
     arguments = sys.argv[1:]
     if arguments == ["--check"]:
-        run(check, refused=EXIT_CANNOT_TELL)
+        process.run(check, refused=EXIT_CANNOT_TELL)
     if arguments in (["-h"], ["--help"]):
         os.write(1, (USAGE + "\n").encode())
         os._exit(EXIT_OK)
     if arguments:
         log.error(f"unknown argument {arguments[0]!r}; {USAGE}")
         os._exit(EXIT_BUG)
-    run(_configure)
+    process.run(_main)
 
 
-def _configure() -> int:
+def _main() -> int:
     configure(os.environ.get("KOLLA_CONFIG_STRATEGY"))
     return EXIT_OK

@@ -7,12 +7,15 @@ On the container-start path. Three ways, by who runs it:
 - another user, without sudo (Kubernetes runAsNonRoot): everything as that user.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
-from kolla_start import cacerts, launch, log, privileges, projects, records, set_configs
-from kolla_start.entry import run
+from kolla_start import accounts, log, records, set_configs
 from kolla_start.errors import EXIT_OK
+from kolla_start.launch import cacerts, privileges, projects, service
+from kolla_start.process import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,13 +31,13 @@ def _start() -> int:
     start(tuple(sys.argv[1:]))
 
 
-def start(arguments: tuple[str, ...]) -> "NoReturn":
+def start(arguments: tuple[str, ...]) -> NoReturn:
     """Do what has to be done before the service, then become it.
 
     Raises Refused, Failed, or SystemExit with the code that a failed exec or step has.
     """
-    environ = launch.environment()
-    launch.umask(environ)  # that it is one is known before anything is changed
+    environ = service.environment()
+    service.umask(environ)  # that it is one is known before anything is changed
     strategy = os.environ.get("KOLLA_CONFIG_STRATEGY")
     user = None
     if os.geteuid() == 0:
@@ -42,17 +45,19 @@ def start(arguments: tuple[str, ...]) -> "NoReturn":
         cacerts.install()
         projects.install()
         user = os.environ.get("KOLLA_SERVICE_USER")
-    elif launch.can_sudo():
+    elif service.can_sudo():
         asked = _through_sudo(environ)
     else:
         asked = set_configs.configure(strategy)
-        for step in (cacerts, projects):
-            if step.needed():
-                log.warning(f"{step.__name__}: needs root, left out")
+        if cacerts.needed():
+            log.warning("CA certificates: to install them needs root, left out")
+        if projects.needed():
+            log.warning(f"{projects.PROJECTS}: to install projects needs root, left out")
+    accounts.bring(None, None)  # what the document brought is in place
     account = privileges.drop(asked.user or user, asked.capabilities, asked.no_new_privileges)
     if account is not None:
         environ.update(account.environment())
-    launch.launch(asked.command, environ, arguments)
+    service.launch(asked.command, environ, arguments)
 
 
 def _through_sudo(environ: dict[bytes, bytes]) -> records.Launch:
@@ -66,6 +71,6 @@ def _through_sudo(environ: dict[bytes, bytes]) -> records.Launch:
 
 
 def _privileged(name: str, environ: dict[bytes, bytes], keep_environment: bool = False) -> None:
-    code = launch.run_privileged(name, environ, keep_environment)
+    code = service.run_privileged(name, environ, keep_environment)
     if code != EXIT_OK:
         raise SystemExit(code)

@@ -8,8 +8,11 @@ import contextlib
 import ctypes
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
+import httpd as httpd_image
+import launched
 import pytest
 from sandbox import Sandbox, Unusable
 
@@ -32,6 +35,21 @@ _undo_make()
 
 _left_out: list[tuple[str, str]] = []
 
+# Of Debian's packages in setup.sh, what tests start by name.
+_PROGRAMS = frozenset("memcached openssl podman setfacl getfacl strace sudo".split())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """A program that the machine has not got is no failure of ours, but in CI."""
+    try:
+        return (yield)
+    except FileNotFoundError as error:
+        name = str(error.filename)
+        if name in _PROGRAMS:
+            pytest.skip(f"{name} is not installed: run `make setup` as root")
+        raise
+
 
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
@@ -42,6 +60,20 @@ def sandbox() -> Iterator[Sandbox]:
         except Unusable as reason:
             pytest.skip(str(reason))
         yield box
+
+
+@pytest.fixture
+def httpd(sandbox: Sandbox) -> Sandbox:
+    """A sandbox that is an image with httpd, and marked as that."""
+    httpd_image.furnish(sandbox)
+    return sandbox
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A directory that every user can reach, with a program that reports what it received."""
+    launched.furnish(tmp_path)
+    return tmp_path
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

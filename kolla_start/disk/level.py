@@ -1,0 +1,102 @@
+"""A directory of a sweep: what is left to do in it, and what is listed of it ahead of its turn.
+
+On the container-start path, imported for `permissions` only: the standard library alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from _collections_abc import Iterable, Iterator
+
+from kolla_start.disk import walk
+from kolla_start.disk.walk import LIST, ROOT_ONLY, SEVERAL, identity, trusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.disk.sweep import Wanted
+
+_LISTED = 256  # entries that are listed of a directory before its turn
+
+
+class Level:
+    """A directory of the walk: its descriptor (-1 while closed) and the directories left to do.
+
+    ahead:        those of them that are open already
+    owed:         the kinds and modes (st_mode) of those that are given away when they are done
+    first, rest:  its entries, as far as listed
+    sole:         who could have put something into it (walk.sole_writer()), as it was found
+    stays:        nobody but root, and so it is after this start
+    """
+
+    __slots__ = (
+        "ahead", "fd", "first", "inner", "owed", "path", "rest", "sole", "stays", "was",
+    )  # fmt: skip
+
+    def __init__(self, fd: int, path: str) -> None:
+        self.fd = fd
+        self.path = path
+        self.inner: list[str] = []
+        self.owed: dict[str, int] = {}
+        self.sole = SEVERAL
+        self.stays = False
+        self.ahead: dict[str, Level] = {}
+        self.first: list[os.DirEntry[str]] = []
+        self.rest: Iterator[os.DirEntry[str]] | None = None
+        self.was = (0, 0)
+
+    def settle(self, above: int, wanted: Wanted | None) -> os.stat_result:
+        """Find out who can write it; `above` is the parent's `sole`. Raises OSError."""
+        status = os.fstat(self.fd)
+        self.sole = walk.sole_writer(above, status, self.fd)
+        self.stays = self.sole == ROOT_ONLY and (
+            wanted is None or (trusted(wanted[0]) and not (wanted[3] or 0) & 0o022)
+        )
+        return status
+
+    def look(self) -> None:
+        """List the first entries. Raises OSError, and is closed then."""
+        from itertools import islice
+
+        try:
+            self.rest = os.scandir(self.fd)
+            self.first = list(islice(self.rest, _LISTED))
+        except OSError:
+            self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Close it for good, and all that was opened through it."""
+        if self.rest is not None:
+            self.rest.close()  # type: ignore[attr-defined]
+            self.rest = None
+        for level in self.ahead.values():
+            level.leave()
+        self.ahead.clear()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def close(self) -> None:
+        if self.fd >= 0:
+            self.was = identity(os.fstat(self.fd))
+            os.close(self.fd)
+            self.fd = -1
+
+    def reopen(self, below: int) -> None:
+        """Open it again through its child. Raises OSError, also if that is no longer in it."""
+        if self.fd < 0:
+            up = os.open("..", LIST, dir_fd=below)
+            if identity(os.fstat(up)) != self.was:
+                os.close(up)
+                raise OSError(errno.EAGAIN, "moved while it was walked")
+            self.fd = up
+
+
+def ask(entries: Iterable[os.DirEntry[str]]) -> None:
+    """Have the status of entries, which os.DirEntry keeps."""
+    for entry in entries:
+        try:
+            entry.stat(follow_symlinks=False)
+        except OSError:
+            pass  # The walk asks again, and says so.

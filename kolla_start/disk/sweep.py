@@ -1,0 +1,123 @@
+"""What the trees of a start should have, for `permissions`, and what has become of it.
+
+On the container-start path, imported for `permissions` only: the standard library alone. It must
+not decide what is right: whoever makes a Sweep answers that, for a whole directory at once where it
+can.
+
+A link that only root can have made stands for what it leads to, whose owner is set when all trees
+are done, once, as the last link to it has it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from _collections_abc import Callable
+
+from kolla_start.disk import planted
+from kolla_start.disk.walk import Unsafe, identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # What a thing should have: uid, gid, mode of files, mode of directories (None: as it is).
+    Wanted = tuple[int, int, int | None, int | None]
+    # For the entries of a directory: one answer for all of them, or a function of the full path.
+    Rule = Wanted | Callable[[str], Wanted | None]
+
+
+class Sweep:
+    """What the trees of one start should have, and what has become of it.
+
+    rule(path):  what the entries of a directory should have ("" asks for a top itself)
+    named(path): whether the document speaks of what a link leads to under that path
+    failed(path, error): is told what could not be set; the walk goes on with the rest
+    say(message): is told how far a long walk is
+    """
+
+    def __init__(
+        self,
+        rule: Callable[[str], Rule],
+        named: Callable[[str], bool],
+        failed: Callable[[str, Exception], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.rule = rule
+        self._named = named
+        self._failed = failed
+        self.say = say
+        self._behind: dict[tuple[int, int], tuple[str, Wanted]] = {}
+        self.mended = 0
+        self.failures = 0
+
+    def failed(self, path: str, error: Exception) -> None:
+        self.failures += 1
+        self._failed(path, error)
+
+    def wanted(self, directory: str, path: str) -> Wanted | None:
+        """What one path should have; `directory` is that which it lies in, "" for a top."""
+        answer = self.rule(directory)
+        return answer if isinstance(answer, tuple) else answer(path)
+
+    def follow(self, path: str, wanted: Wanted) -> None:
+        """Note what a link leads to that only root can have made."""
+        try:
+            found = planted.open_behind(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # It leads nowhere.
+        except (OSError, Unsafe) as error:
+            self.failed(path, error)
+            return
+        if found is None:
+            return
+        try:
+            # What the document names itself has the owner that it names.
+            if not self._named(found.real):
+                if differs(found.status, wanted):
+                    found.refuse_planted(wanted[0], mode_of(found.status.st_mode, wanted))
+                self._behind[identity(found.status)] = found.real, wanted
+        except (OSError, Unsafe) as error:
+            self.failed(path, error)
+        finally:
+            found.close()
+
+    def end(self) -> None:
+        """Set what links led to."""
+        for known, (path, wanted) in self._behind.items():
+            try:
+                found = planted.open_behind(path)
+            except FileNotFoundError:
+                continue
+            except (OSError, Unsafe) as error:
+                self.failed(path, error)
+                continue
+            if found is None:
+                continue
+            try:
+                if identity(found.status) == known and differs(found.status, wanted):
+                    mode = mode_of(found.status.st_mode, wanted)
+                    found.refuse_planted(wanted[0], mode)
+                    found.set_owner(wanted[0], wanted[1], mode)
+                    self.mended += 1
+            except (OSError, Unsafe) as error:
+                self.failed(path, error)
+            finally:
+                found.close()
+
+
+def mode_of(kind: int, wanted: Wanted) -> int | None:
+    """The mode that a thing of this kind (st_mode) should have."""
+    return wanted[3] if stat.S_ISDIR(kind) else wanted[2]
+
+
+def changes_mode(kind: int, mode: int) -> bool:
+    """Whether a mode is to be set after chown(2), which clears set-id bits; a link has none."""
+    return (kind & 0o7777 != mode or bool(mode & 0o6000)) and not stat.S_ISLNK(kind)
+
+
+def differs(status: os.stat_result, wanted: Wanted) -> bool:
+    """Whether owner or mode are not as they should be; a link has no mode."""
+    if status.st_uid != wanted[0] or status.st_gid != wanted[1]:
+        return True
+    kind = status.st_mode
+    mode = mode_of(kind, wanted)
+    return mode is not None and kind & 0o7777 != mode and not stat.S_ISLNK(kind)

@@ -1,0 +1,262 @@
+"""One tree of a sweep: the walk, and what is set on the way.
+
+On the container-start path, imported for `permissions` only: the standard library alone. It walks
+as `chown -R` does, on directory descriptors, descends through no link, and writes only where
+something is wrong.
+
+A directory is given away after all that is in it, so that whoever could have put something there
+is still to be seen. Where that is only root nobody can exchange entries, so they may be named, and
+links are those of the image (or root's). Anywhere else a link is changed itself.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from _collections_abc import Iterable, Iterator
+
+from kolla_start.disk import planted, walk
+from kolla_start.disk.level import Level, ask
+from kolla_start.disk.sweep import Sweep, changes_mode, differs, mode_of
+from kolla_start.disk.walk import LIST, ROOT_ONLY, Unsafe, identity, join, split, trusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.disk.ahead import Crew
+    from kolla_start.disk.sweep import Wanted
+
+_PROGRESS_SECONDS = 5.0
+_SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
+_SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
+_OPEN_LEVELS = 12  # directories held open; those above are found again through ".."
+
+
+def sweep_tree(sweep: Sweep, top: str, recurse: bool) -> None:
+    """Do a path, and all below it if `recurse`; what fails is the sweep's to tell."""
+    tree = _Tree(sweep, top)
+    try:
+        _whole(tree, sweep, top, recurse)
+    except (OSError, Unsafe) as error:
+        sweep.failed(top, error)
+    finally:
+        tree.end()
+
+
+def _whole(tree: _Tree, sweep: Sweep, top: str, recurse: bool) -> None:
+    """The top, and all below it if `recurse`. Raises OSError and Unsafe."""
+    parent, name = split(top)
+    name = name or "."
+    try:
+        at = walk.directory(parent)
+        status = os.stat(name, dir_fd=at.fd, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    wanted = sweep.wanted("", top)
+    if stat.S_ISLNK(status.st_mode) and wanted is not None:
+        if at.sole == ROOT_ONLY:
+            sweep.follow(top, wanted)
+            return
+        if trusted(wanted[0]):
+            return  # a link of root's would be taken for the image's
+    sole, owed = at.sole, None
+    try:
+        if recurse and stat.S_ISDIR(status.st_mode):
+            level = Level(os.open(name, LIST, dir_fd=at.fd), top)
+            tree.levels.append(level)
+            if identity(level.settle(sole, wanted)) != identity(status):
+                raise Unsafe(f"{top} was exchanged for another; it is left alone")
+        if wanted is not None and differs(status, wanted):
+            owed = planted.hold(top, wanted[0], mode_of(status.st_mode, wanted))
+        if tree.levels:
+            tree.scan(tree.levels[0])
+            tree.down()
+        if owed is not None and wanted is not None:
+            owed.set_owner(wanted[0], wanted[1], mode_of(status.st_mode, wanted))
+            sweep.mended += 1
+    finally:
+        if owed is not None:
+            owed.close()
+
+
+class _Tree:
+    """A walk under way, and whether its storage makes it wait."""
+
+    def __init__(self, sweep: Sweep, top: str) -> None:
+        self._sweep = sweep
+        self._top = top
+        self.levels: list[Level] = []
+        self._crew: Crew | None = None
+        self._next_line = time.monotonic() + _PROGRESS_SECONDS
+        self._count = 0
+
+    def down(self) -> None:
+        """Do all directories that are left, the deepest first."""
+        levels = self.levels
+        while levels:
+            level = levels[-1]
+            if not level.inner:
+                levels.pop()
+                self._leave(level)
+                continue
+            if self._crew is not None:
+                self._crew.open_ahead(level)
+            inner = level.inner.pop()
+            path = join(level.path, inner)
+            try:
+                below = level.ahead.pop(inner, None) or Level(
+                    os.open(inner, LIST, dir_fd=level.fd), path
+                )
+            except FileNotFoundError:
+                continue  # A running service may remove its own directories.
+            except OSError as error:
+                self._sweep.failed(path, error)
+                self._give(level, inner)
+                continue
+            levels.append(below)
+            if len(levels) > _OPEN_LEVELS:
+                levels[-1 - _OPEN_LEVELS].close()
+            try:
+                wanted = self._sweep.wanted(level.path, path) if inner in level.owed else None
+                below.settle(level.sole, wanted)
+                if wanted is not None:
+                    planted.Found(below.fd, path, level.sole).refuse_planted(wanted[0], wanted[3])
+                self.scan(below)
+            except Unsafe as error:
+                # What is not given away is not walked, either.
+                self._sweep.failed(path, error)
+                level.owed.pop(inner, None)
+                below.inner.clear()
+            except OSError as error:
+                self._sweep.failed(path, error)
+
+    def _leave(self, level: Level) -> None:
+        """Leave a directory in which all is done, and give it away if that was put off."""
+        levels = self.levels
+        try:
+            if levels:
+                levels[-1].reopen(level.fd)
+        except OSError as error:
+            self._sweep.failed(level.path, error)
+            while levels and levels[-1].fd < 0:
+                levels.pop().leave()
+        else:
+            if levels:
+                self._give(levels[-1], split(level.path)[1])
+        level.leave()
+
+    def _give(self, level: Level, name: str) -> None:
+        kind = level.owed.pop(name, None)
+        if kind is not None:
+            wanted = self._sweep.wanted(level.path, join(level.path, name))
+            if wanted is not None:
+                _mend(self._sweep, level, name, kind, wanted)
+
+    def scan(self, level: Level) -> None:
+        """Look at the entries of one directory: a walk of millions consists of this loop."""
+        answer = self._sweep.rule(level.path)
+        constant = answer if isinstance(answer, tuple) else None
+        uid, gid = (-1, -1) if constant is None else constant[:2]
+        # The kinds and modes (st_mode) of entries, no directories, that were found right here.
+        right: set[int] = set()
+        with level.rest or os.scandir(level.fd) as entries:  # type: ignore[attr-defined]
+            level.rest = None
+            for entry in self._ahead(level.first, entries):
+                self._count += 1
+                if not self._count & 0xFFF:
+                    self._tick()
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    self._sweep.failed(join(level.path, entry.name), error)
+                    continue
+                kind = status[0]
+                if kind in right and status[4] == uid and status[5] == gid:
+                    continue
+                is_directory = stat.S_ISDIR(kind)
+                if is_directory:
+                    level.inner.append(entry.name)
+                wanted = constant or answer(join(level.path, entry.name))  # type: ignore[operator]
+                if wanted is None:
+                    continue
+                if stat.S_ISLNK(kind):
+                    _link(self._sweep, level, entry.name, status, wanted)
+                elif differs(status, wanted):
+                    if is_directory:
+                        level.owed[entry.name] = kind
+                    else:
+                        _mend(self._sweep, level, entry.name, kind, wanted)
+                elif constant is not None and not is_directory:
+                    right.add(kind)
+        level.first = []
+
+    def _tick(self) -> None:
+        """Say every few seconds how far a long walk is: silence looks like a hang."""
+        now = time.monotonic()
+        if now >= self._next_line:
+            self._next_line = now + _PROGRESS_SECONDS
+            self._sweep.say(f"{self._top}: {self._count} entries looked at so far")
+
+    def _ahead(
+        self, first: list[os.DirEntry[str]], entries: Iterator[os.DirEntry[str]]
+    ) -> Iterable[os.DirEntry[str]]:
+        """The entries; those of slow storage with their status asked for already, many at once."""
+        from itertools import chain
+
+        if self._crew is not None:
+            return chain(first, self._crew.ahead(entries))
+        for entry in entries:
+            first.append(entry)
+            start = time.monotonic()
+            ask((entry,))
+            # One quick answer is enough: only slow storage is slow each time.
+            if time.monotonic() - start < _SLOW_SECONDS:
+                return chain(first, entries)
+            if len(first) == _SAMPLE:
+                from kolla_start.disk.ahead import Crew
+
+                self._crew = Crew()
+                return chain(first, self._crew.ahead(entries))
+        return first
+
+    def end(self) -> None:
+        """Dismiss the threads, and close what is open."""
+        if self._crew is not None:
+            self._crew.dismiss()
+        for level in self.levels:
+            level.leave()
+
+
+def _link(sweep: Sweep, level: Level, name: str, status: os.stat_result, wanted: Wanted) -> None:
+    if level.sole == ROOT_ONLY:
+        sweep.follow(join(level.path, name), wanted)
+    # A link of root's would be taken for the image's.
+    if not (level.stays or trusted(wanted[0])) and differs(status, wanted):
+        _mend(sweep, level, name, status.st_mode, wanted)
+
+
+def _mend(sweep: Sweep, level: Level, name: str, kind: int, wanted: Wanted) -> None:
+    """Set owner and mode of an entry of an open directory; `kind` is its st_mode."""
+    uid, gid = wanted[:2]
+    mode = mode_of(kind, wanted)
+    try:
+        if level.sole == ROOT_ONLY:
+            # Nobody can have exchanged the entry since it was looked at. The mode comes second:
+            # chown(2) clears set-id bits.
+            os.chown(name, uid, gid, dir_fd=level.fd, follow_symlinks=False)
+            if mode is not None and changes_mode(kind, mode):
+                os.chmod(name, mode, dir_fd=level.fd)
+        else:
+            found = planted.find_at(level.fd, name, join(level.path, name), level.sole)
+            try:
+                found.refuse_planted(uid, mode)
+                found.set_owner(uid, gid, mode)
+            finally:
+                found.close()
+        sweep.mended += 1
+    except FileNotFoundError:
+        pass  # A running service may remove its own files.
+    except (OSError, Unsafe) as error:
+        sweep.failed(join(level.path, name), error)

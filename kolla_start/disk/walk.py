@@ -1,0 +1,390 @@
+"""How a path is gone along, and who could have put there what is found.
+
+On the container-start path: the standard library alone.
+
+The walk is on directory descriptors, and a step is refused where a non-root user could have chosen
+what lies behind it:
+
+- a symbolic link is followed only if root owns it and only root can replace it;
+- from a directory that somebody else can write the way leads on only to its owner's own, to a mount
+  point, to a directory of root that nobody else can write (rename(2) needs write permission on a
+  directory to move it to another parent, so nobody else can have put it there), or to one in which
+  the document names something, if its owner is whom that is given to, or that one can read it.
+
+Who could have put a thing there is said of the whole way: one number for each directory,
+sole_writer(). Below the mounted configuration, which is the operator's, every step is taken.
+
+Descriptors are remembered by the real paths of directories, never by another name for one, and
+whoever writes to a path has it forgotten first: forget().
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+# Not collections.abc: it would import collections.
+from _collections_abc import Callable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # What stands at a path in the state that a walk is to see: nothing (False), a directory (True),
+    # a link to somewhere (its target), or whatever the disk has (None).
+    Stands = bool | str | None
+
+PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_DIRECTORY = PATH_ONLY | os.O_DIRECTORY
+
+_MAX_LINKS = 40  # as the kernel's own limit, path_resolution(7)
+_REMEMBERED = 12  # descriptors; a start must work with RLIMIT_NOFILE 64
+
+# Where Kubernetes names the generation of a volume: D/..data leads to D/..2026_11_25…, and is
+# replaced by rename(2) when the volume changes (kubernetes, pkg/volume/util/atomic_writer.go).
+GENERATION = "..data"
+
+ROOT_ONLY = 0
+SEVERAL = -1
+
+
+class Unsafe(Exception):
+    """A step that a non-root user could have prepared. The message names the path and says why."""
+
+
+def join(parent: str, name: str) -> str:
+    return f"/{name}" if parent == "/" else f"{parent}/{name}"
+
+
+def split(path: str) -> tuple[str, str]:
+    head, _, name = path.rpartition("/")
+    return head or "/", name
+
+
+def identity(status: os.stat_result) -> tuple[int, int]:
+    """What an object is, whatever its name: device and inode number."""
+    return status.st_dev, status.st_ino
+
+
+def trusted(uid: int) -> bool:
+    """Whether what belongs to this user is as good as root's own."""
+    return uid == 0 or uid == os.geteuid()
+
+
+def private(status: os.stat_result) -> bool:
+    """Whether only root, or this very user, can write to it: the mask of an ACL is in the mode."""
+    return not status.st_mode & 0o022 and trusted(status.st_uid)
+
+
+class Directory:
+    """An open directory (O_PATH), good until its walk is called again.
+
+    private: nobody but root (and this very user) can write it
+    sole:  who could have put something into it, or moved it or one above it: see sole_writer()
+    mover: who could have moved it or one above it
+    """
+
+    __slots__ = ("fd", "mover", "private", "real", "sole", "status")
+
+    def __init__(
+        self, fd: int, real: str, status: os.stat_result, mover: int, free: bool = False
+    ) -> None:
+        self.fd = fd
+        self.real = real
+        self.status = status
+        self.private = private(status)
+        self.mover = mover
+        self.sole = mover if free else sole_writer(mover, status, fd)
+
+    def mover_of(self, child: os.stat_result) -> int:
+        """Who could have moved what lies in it: what is root's alone nobody else out of a
+        directory of root with the sticky bit (inode(7)).
+        """
+        sticky = self.status.st_mode & stat.S_ISVTX and trusted(self.status.st_uid)
+        return self.mover if sticky and private(child) else self.sole
+
+
+def sole_writer(above: int, status: os.stat_result, fd: int) -> int:
+    """The one user beside root who can change what is in an open directory, or where it is.
+
+    ROOT_ONLY where there is none, SEVERAL where there are more than one, or a group of others.
+    `above` is the same of the directory that it lies in.
+    """
+    own = status.st_uid
+    if private(status):
+        own = ROOT_ONLY
+    elif status.st_mode & 0o002 or (status.st_mode & 0o020 and not _own_group(status, fd)):
+        own = SEVERAL
+    if above in (ROOT_ONLY, own) or own == ROOT_ONLY:
+        return own or above
+    return SEVERAL
+
+
+def _own_group(status: os.stat_result, fd: int) -> bool:
+    """Whether the group of an open file is its owner's alone, and no ACL names others."""
+    from kolla_start import accounts
+
+    return not has_acl(fd) and accounts.alone(status.st_uid, status.st_gid)
+
+
+def can_read(uid: int, status: os.stat_result, fd: int) -> bool:
+    """Whether a user can read an open file, or list and pass a directory, by its mode.
+
+    The mode says it only where there is no ACL (acl(5)); where there is one the answer is no.
+    """
+    if trusted(uid):
+        return True
+    from kolla_start import accounts
+
+    bits = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+    if status.st_uid == uid:
+        bits <<= 6
+    elif status.st_gid in accounts.groups(uid):
+        bits <<= 3
+    return status.st_mode & bits == bits and not has_acl(fd)
+
+
+def has_acl(fd: int) -> bool:
+    """Whether an open file (O_PATH as well) has an access or a default ACL."""
+    try:
+        return any(name.startswith(ACL) for name in os.listxattr(f"/proc/self/fd/{fd}"))
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES):
+            raise
+        return False
+
+
+ACL = "system.posix_acl_"
+
+
+class Walk:
+    """A way of going along paths, and the directories that it holds open.
+
+    Below the path `free`, which ends in /, every step is taken and every link followed: it is the
+    operator's, or nobody else can reach it.
+    """
+
+    def __init__(self, free: str = "\0") -> None:
+        self.free = free
+        self._open: dict[str, Directory] = {}
+        # Directory -> the generation of its volume that is read, whatever comes after it.
+        self.generations: dict[str, str] = {}
+
+    def directory(self, path: str) -> Directory:
+        """Open the directory at a real path: no link stands in it, nor at its end.
+
+        Raises Unsafe, FileNotFoundError, NotADirectoryError (also for a link) or another OSError
+        with the path.
+        """
+        found = self._open.get(path)
+        if found is not None:
+            return found
+        # From the nearest directory that is open already: a tree may be thousands deep.
+        near = path
+        while near != "/" and near not in self._open:
+            near = split(near)[0]
+        here = self._open.get(near) or self._root()
+        for name in path[len(near) :].split("/"):
+            if name:
+                here = self._enter(here, name)
+        return here
+
+    def _root(self) -> Directory:
+        found = self._open.get("/")
+        if found is None:
+            fd = os.open("/", _DIRECTORY)
+            found = self._open["/"] = Directory(fd, "/", os.fstat(fd), ROOT_ONLY)
+        return found
+
+    def _enter(self, here: Directory, name: str) -> Directory:
+        real = join(here.real, name)
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=here.fd)
+        except OSError as error:
+            code = errno.ENOTDIR if error.errno == errno.ELOOP else error.errno
+            raise OSError(code, os.strerror(code or 0), real) from None
+        status = os.fstat(fd)
+        free = real.startswith(self.free)
+        if not (free or _safe_step(here, status, real, fd)):
+            os.close(fd)
+            raise Unsafe(
+                f"{real} belongs to uid {status.st_uid} but lies in a directory of uid "
+                f"{here.status.st_uid}, who could have moved it there; name it under "
+                "`directories` with its owner, or give both one owner"
+            )
+        if len(self._open) >= _REMEMBERED:
+            # The older half; whoever goes down two trees at once still needs the others.
+            self._close([known for known in self._open if known != "/"][: _REMEMBERED // 2])
+        found = self._open[real] = Directory(fd, real, status, here.mover_of(status), free)
+        return found
+
+    def resolve(
+        self, path: str, stands: Callable[[str], Stands] | None = None, follow: bool = False
+    ) -> str:
+        """The real path: the links among its parents followed, with `follow` its last one too.
+
+        What does not exist is kept as it is written. `stands` says what is to be seen at a real
+        path in place of what the disk has. Raises Unsafe, NotADirectoryError and other OSErrors
+        with the path, and OSError (ELOOP) for a circle.
+        """
+        here, links, there = "/", 0, True
+        todo = path.split("/")[::-1]
+        while todo:
+            name = todo.pop()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                here = split(here)[0]
+                continue
+            here = join(here, name)
+            if not there or not (follow or any(todo)):
+                continue
+            found = stands(here) if stands is not None else None
+            if found is None:
+                found = self._found(here)
+            if isinstance(found, str):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), here)
+                here = split(here)[0]
+                if found.startswith("/"):
+                    here = "/"
+                todo += found.split("/")[::-1]
+            else:
+                there = found
+        return here
+
+    def _found(self, real: str) -> bool | str:
+        """What the disk has at a real path: a directory, nothing, or a link that is followed."""
+        try:
+            self.directory(real)
+        except FileNotFoundError:
+            return False
+        except NotADirectoryError:
+            parent, name = split(real)
+            return self.link(self.directory(parent), name)
+        return True
+
+    def link(self, at: Directory, name: str) -> str:
+        """The target of a symbolic link in an open directory, if it may be followed.
+
+        Of a volume's generations it is always the first that was met. Raises Unsafe, and
+        NotADirectoryError where it is no link.
+        """
+        real = join(at.real, name)
+        if at.real.startswith("/proc/"):
+            raise Unsafe(
+                f"{real} leads to whatever a process has open, not to a place; name the place"
+            )
+        try:
+            target = os.readlink(name, dir_fd=at.fd)
+        except OSError:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real) from None
+        if not real.startswith(self.free):
+            owner = os.stat(name, dir_fd=at.fd, follow_symlinks=False).st_uid
+            # A volume as the kubelet lays it out is open to all by its mode, and mounted
+            # read-only.
+            swappable = at.status.st_mode & 0o022 and not os.fstatvfs(at.fd).f_flag & os.ST_RDONLY
+            if not trusted(owner) or not trusted(at.status.st_uid) or swappable:
+                raise Unsafe(
+                    f"{real} is a symbolic link that uid {owner or at.status.st_uid} or a group "
+                    "can replace; it is not followed: name the place it points to"
+                )
+        if name == GENERATION:
+            target = self.generations.setdefault(at.real, target)
+        return target
+
+    def forget(self, path: str = "/") -> None:
+        """Close what is remembered at and below a path, but "/": it may be another thing now."""
+        below = path.rstrip("/") + "/"
+        gone = [known for known in self._open if known == path or known.startswith(below)]
+        self._close([known for known in gone if known != "/"])
+
+    def _close(self, paths: list[str]) -> None:
+        for path in paths:
+            os.close(self._open.pop(path).fd)
+
+
+def _safe_step(parent: Directory, child: os.stat_result, real: str, fd: int) -> bool:
+    return (
+        parent.private
+        or child.st_uid == parent.status.st_uid
+        or child.st_dev != parent.status.st_dev  # a mount: only root puts one there
+        or private(child)
+        or may_step(parent, child, real, fd)
+    )
+
+
+ours = Walk()
+directory = ours.directory
+resolve = ours.resolve
+forget = ours.forget
+
+
+# --- what the document gives to whom -----------------------------------------------------------
+
+
+class Given:
+    """A path or pattern of the document and whom it is given to (None: whomever a source says).
+
+    below:  with all that is in it
+    copied: something is written there
+    """
+
+    __slots__ = ("below", "copied", "path", "uid")
+
+    def __init__(
+        self, path: str, uid: int | None, below: bool = False, copied: bool = False
+    ) -> None:
+        self.path = path
+        self.uid = uid
+        self.below = below
+        self.copied = copied
+
+    def leads_through(self, real: str) -> bool:
+        """Whether it is a directory, or lies in it, or is a tree that the directory lies in."""
+        parts, names = self.path.split("/"), real.split("/")
+        if len(names) > len(parts) and not self.below:
+            return False
+        pairs = list(zip(names, parts))
+        if all(name == part for name, part in pairs):
+            return True
+        if not any(char in self.path for char in "*?["):
+            return False
+        from fnmatch import fnmatchcase
+
+        return all(fnmatchcase(name, part) for name, part in pairs)
+
+
+_undeclared: list[Given] = []  # by the document's own paths, the shortest last
+_declared: list[Given] = []  # by real paths
+
+
+def declare(given: list[Given]) -> None:
+    """What the document gives to whom: from then on a step that leads there is taken."""
+    _declared.clear()
+    # Those above first: the way to the others may lead through them.
+    _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
+
+
+def may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
+    """Whether the document gives an open directory, or something in it, to whom it belongs to.
+
+    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
+    is root's and stays root's goes through a directory of root that a group can write.
+    """
+    while _undeclared:  # most starts need no such step, and find out nothing
+        given = _undeclared.pop()
+        try:
+            given.path = resolve(given.path)
+        except (Unsafe, OSError):
+            pass  # Whatever is wrong with it is said where its entry is planned.
+        _declared.append(given)
+    found = [given for given in _declared if given.leads_through(real)]
+    return any(
+        given.uid is None
+        or given.uid == status.st_uid
+        or (given.copied and trusted(given.uid) and trusted(parent.status.st_uid))
+        or (not given.copied and can_read(given.uid, status, fd))
+        for given in found
+    )

@@ -1,0 +1,189 @@
+"""The final state against the disk: the steps from one to the other.
+
+On the container-start path. Nothing here writes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from kolla_start.disk import planted, read, walk
+from kolla_start.disk.source import Changed
+from kolla_start.disk.walk import Unsafe, join, split
+from kolla_start.plan.draft import Draft
+from kolla_start.plan.steps import Copy, MakeDirectory, MakeFile, Placing, Remove, SetOwner, Step
+from kolla_start.plan.wanted import (
+    CHECKED,
+    DIRECTORY,
+    FILE,
+    KIND_NAMES,
+    LINK,
+    NOTHING,
+    PARENT,
+    RESTORE,
+    Node,
+    is_directory,
+    kind_of,
+)
+
+
+class Comparison:
+    """The steps, as far as the final state has been compared."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._wanted = draft.wanted
+        self.steps: list[Step] = []
+        self.fresh: set[str] = set()  # directories that the steps make
+
+    def whole(self) -> None:
+        """Compare everything. What cannot be compared is a fault."""
+        for path, node in sorted(self._wanted.nodes.items()):
+            try:
+                self._one(path, node)
+            except Changed:
+                raise
+            except OSError as error:
+                self._draft.fault(node.loc, f"{path}: {error.strerror}; it cannot be compared")
+            except Unsafe as error:
+                self._draft.fault(node.loc, str(error))
+
+    def _one(self, path: str, node: Node) -> None:
+        # What lies in a directory that is yet to be made is not there, whatever stands there now.
+        if split(path)[0] in self.fresh:
+            self._other(path, node, None)
+            return
+        if node.kind == FILE and node.source is not None:
+            mine = read.open_if_regular(path)  # a call less than to look first
+            if mine is not None:
+                try:
+                    self._copied(path, node, mine)
+                finally:
+                    os.close(mine)
+                return
+        status = read.lstat(path)
+        wanted = DIRECTORY if node.kind == PARENT else node.kind
+        if status is None or kind_of(status) != wanted:
+            self._other(path, node, status)
+        elif node.kind == FILE:
+            if node.source is not None:
+                self._put(path, node, "cannot be read")
+                return
+            why = _drift(status, node)
+            if why:
+                self._set(path, node, why)
+        elif node.kind == LINK:
+            self._link(path, node, status)
+        else:
+            self._directory(path, node, status)
+
+    def _other(self, path: str, node: Node, status: os.stat_result | None) -> None:
+        """Something else is there, or nothing."""
+        if node.kind == NOTHING:
+            if status is not None:
+                self._remove(path, node, "it left the document", minor=False)
+            return
+        if node.is_directory():
+            self.fresh.add(path)
+        over = is_directory(status)
+        if over:
+            self._leave_mounts(path, node)
+        why = "missing" if status is None else f"is {KIND_NAMES[kind_of(status)]}"
+        self._put(path, node, why, over=over)
+
+    def _put(
+        self, path: str, node: Node, why: str, minor: bool = False, over: bool = False
+    ) -> None:
+        if node.source is not None:
+            step: Placing = Copy(path, node, why, minor, over)
+        elif node.kind == FILE:
+            step = MakeFile(path, node, why, minor, over)
+        else:
+            step = MakeDirectory(path, node, why, minor, over)
+        self.steps.append(step)
+
+    def _set(self, path: str, node: Node, why: str) -> None:
+        planted.refuse_planted(path, node.uid, node.mode)
+        self.steps.append(SetOwner(path, node, why))
+
+    def _directory(self, path: str, node: Node, status: os.stat_result) -> None:
+        """Or a special file of the image, which has no content either."""
+        if node.kind != PARENT:
+            why = _drift(status, node)
+            if not why and node.preserve and node.kind == DIRECTORY:
+                why = _lacking(path, node)
+            if why:
+                self._set(path, node, why)
+        if node.exact:
+            within = self._wanted.children.get(path, set())
+            for name in read.names(path):
+                if name not in within:
+                    extra = join(path, name)
+                    minor = node.part != RESTORE and extra not in self._draft.records.placed
+                    self._remove(extra, node, "not in the source", minor)
+
+    def _link(self, path: str, node: Node, status: os.stat_result) -> None:
+        assert node.source is not None
+        if read.link_target(path) != node.source.target:
+            self._put(path, node, "another target")
+        elif (status.st_uid, status.st_gid) != (node.uid, node.gid):
+            self._put(path, node, "another owner")
+
+    def _copied(self, path: str, node: Node, mine: int) -> None:
+        """A regular file is there, open."""
+        assert node.source is not None
+        minor = False
+        status = os.fstat(mine)
+        why = _drift(status, node)
+        if status.st_size != node.source.status.st_size or not _same(node, mine):
+            why = "content differs"
+        why = why or read.lacking(mine, node.attributes())
+        if not why and node.preserve and status.st_mtime_ns != node.source.status.st_mtime_ns:
+            why, minor = "times differ", True
+        if why:
+            self._put(path, node, why, minor)
+
+    def _remove(self, path: str, node: Node, why: str, minor: bool) -> None:
+        self._leave_mounts(path, node)
+        self.steps.append(Remove(path, node.part, why, minor))
+
+    def _leave_mounts(self, path: str, node: Node) -> None:
+        for mount in read.mounts(path):
+            where = "is a mount point" if mount == path else f"holds the mount point {mount}"
+            self._draft.fault(
+                (*node.loc, "dest") if node.loc else (),
+                f"{path} {where}, and is to be replaced; unmount it, or merge",
+            )
+
+
+def _same(node: Node, mine: int) -> bool:
+    assert node.source is not None
+    theirs = node.source.open()
+    try:
+        return read.same_content(theirs, mine, node.source.status.st_size)
+    finally:
+        os.close(theirs)
+
+
+def _lacking(path: str, node: Node) -> str:
+    fd = read.open_at(path, walk.LIST)
+    try:
+        return read.lacking(fd, node.attributes())
+    finally:
+        os.close(fd)
+
+
+def _drift(status: os.stat_result, node: Node) -> str:
+    if (status.st_uid, status.st_gid) != (node.uid, node.gid):
+        return f"owner is {status.st_uid}:{status.st_gid}, not {node.uid}:{node.gid}"
+    mode = stat.S_IMODE(status.st_mode)
+    if mode != node.mode:
+        return f"mode is {mode:04o}, not {node.mode:04o}"
+    return ""
+
+
+def changes(steps: list[Step]) -> list[str]:
+    """What `--check` says of them: a restart would make these."""
+    found = [str(step) for step in steps if step.part in CHECKED and not step.minor]
+    return list(dict.fromkeys(found))

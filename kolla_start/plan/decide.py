@@ -1,0 +1,72 @@
+"""The plan: decided once, whole, and refused once, with every fault.
+
+On the container-start path. It reads the disk and changes nothing.
+"""
+
+from __future__ import annotations
+
+from kolla_start import records
+from kolla_start.disk import source
+from kolla_start.disk.walk import Unsafe
+from kolla_start.errors import Refused, cause
+from kolla_start.plan import permissions
+from kolla_start.plan.compare import Comparison
+from kolla_start.plan.draft import Draft
+from kolla_start.plan.foresee import foresee
+from kolla_start.plan.gather import gather
+from kolla_start.plan.originals import Originals
+from kolla_start.plan.recorded import record, remove_stale_parents
+from kolla_start.plan.steps import Plan
+from kolla_start.plan.wanted import FILE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.document.load import Config
+    from kolla_start.records import Home, Records
+
+
+def decide(config: Config, before: Records, home: Home) -> Plan:
+    """Make the plan.
+
+    Raises Refused with every fault of sources, owners and destinations at once, and Changed where a
+    source did not stay as it was while it was looked at.
+    """
+    draft = Draft(before)
+    try:
+        plan = _plan(config, draft, home)
+    except Unsafe as error:
+        # A service that runs beside us changed what was found to be safe a moment ago.
+        draft.fault((), str(error))
+    except OSError as error:
+        draft.fault((), f"{cause(error, home.defaults)}; mend it")
+    if draft.faults:
+        raise Refused(draft.faults, config.path, config.text)
+    source.settled()
+    return plan
+
+
+def _plan(config: Config, draft: Draft, home: Home) -> Plan:
+    launch = records.Launch(
+        config.command, config.user, config.capabilities, config.no_new_privileges
+    )
+    gather(config, draft)
+    originals = Originals(draft)
+    if not draft.faults:
+        originals.restore()
+    plan = Plan(draft.records, launch, permissions.collect(config, draft))
+    plan.warnings = draft.warnings
+    if draft.faults:
+        return plan
+    comparison = Comparison(draft)
+    comparison.whole()
+    plan.steps = comparison.steps
+    remove_stale_parents(draft, plan)
+    foresee(draft, plan.steps, comparison.fresh)
+    record(draft, plan, home, originals.stuck)
+    text = records.command_text(config.command)
+    if records.recorded(home.run_command) != text.encode("utf-8", "surrogateescape"):
+        plan.command = text
+    options = launch.options_text()
+    plan.options = records.recorded(home.options) != (options and options.encode())
+    plan.files = [path for path, node in draft.wanted.nodes.items() if node.kind == FILE]
+    return plan

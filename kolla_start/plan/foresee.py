@@ -1,0 +1,52 @@
+"""Whether the steps can be done: asked before the first write.
+
+On the container-start path. Nothing here writes. Directories that take no writing, room, and the
+right to give files away; mount points in the way are found where they are compared (compare.py).
+"""
+
+from __future__ import annotations
+
+from kolla_start import accounts
+from kolla_start.disk import read
+from kolla_start.disk.walk import split
+from kolla_start.plan.draft import Draft
+from kolla_start.plan.steps import Placing, SetOwner, Step
+from kolla_start.plan.wanted import FILE, is_directory
+
+
+def foresee(draft: Draft, steps: list[Step], fresh: set[str]) -> None:
+    """Make a fault of each thing that would stop the steps; `fresh`: directories they make."""
+    free: dict[int, int] = {}
+    known: dict[str, int | None] = {}
+    refused: set[str] = set()
+    for step in steps:
+        node = step.node if isinstance(step, Placing) else None
+        parent = split(step.path)[0]
+        if parent not in known:
+            known[parent] = _device(draft, step, fresh, free)
+        device = known[parent]
+        if node is None:
+            continue
+        problem = accounts.may_give(node.uid, node.gid, node.mode)
+        if problem and problem not in refused:
+            refused.add(problem)
+            draft.fault(node.loc, f"{step.path}: {problem}")
+        if node.kind == FILE and node.source is not None and device is not None:
+            before = free[device]
+            free[device] = before - node.source.status.st_size
+            if before >= 0 > free[device]:
+                draft.fault(node.loc, f"no space left for {step.path} and what follows; make room")
+
+
+def _device(draft: Draft, step: Step, fresh: set[str], free: dict[int, int]) -> int | None:
+    """The filesystem that a step writes to; None, and a fault, where it cannot."""
+    place = split(step.path)[0]
+    while place in fresh or not is_directory(read.lstat(place)):
+        place = split(place)[0]
+    if isinstance(step, SetOwner) or read.writable(place) or read.rewritable(step.path):
+        device, room = read.free_bytes(place)
+        free.setdefault(device, room)
+        return device
+    loc = step.node.loc if isinstance(step, Placing) else ()
+    draft.fault(loc, f"{place} cannot be written; mount something writable there")
+    return None

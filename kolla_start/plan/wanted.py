@@ -1,0 +1,201 @@
+"""The final state of a start: what should be at each path.
+
+On the container-start path. It knows no disk and decides nothing.
+"""
+
+from __future__ import annotations
+
+import stat
+from _collections_abc import Iterator
+
+from kolla_start.disk.walk import join, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from kolla_start.disk.source import Source
+    from kolla_start.errors import Loc
+
+FILE, DIRECTORY, LINK, SPECIAL, PARENT, NOTHING = range(6)
+KIND_NAMES = ("a file", "a directory", "a link", "a special file", "a directory", "nothing")
+
+# The parts of the final state. CHECKED are the ones that `--check` answers for.
+RESTORE, DIRECTORIES, FILES, CONFIG_FILES = "restore", "directories", "files", "config_files"
+CHECKED = (RESTORE, CONFIG_FILES)
+
+
+class Node:
+    """What should be at one path.
+
+    kind:     PARENT is a directory that somebody's destination needs, as it is if it is there
+    part:     who wants it; `loc` where in the document
+    mode:     permission bits; of a link without meaning
+    source:   what it is a copy of, or None (an empty file, a directory)
+    preserve: it gets the source's times and extended attributes
+    closed:   by `permissions`, which has the last word: no ACL opens it
+    exact:    a directory that holds nothing but what the final state names
+    """
+
+    __slots__ = (
+        "closed", "exact", "gid", "kind", "loc", "mode", "part", "preserve", "source", "uid",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        kind: int,
+        part: str,
+        loc: Loc,
+        uid: int = 0,
+        gid: int = 0,
+        mode: int = 0,
+        source: Source | None = None,
+        preserve: bool = False,
+        exact: bool = False,
+    ) -> None:
+        self.kind = kind
+        self.part = part
+        self.loc = loc
+        self.uid = uid
+        self.gid = gid
+        self.mode = mode
+        self.source = source
+        self.preserve = preserve
+        self.closed = False
+        self.exact = exact
+
+    def is_directory(self) -> bool:
+        return self.kind in (DIRECTORY, PARENT)
+
+    def is_private_from(self, uid: int) -> bool:
+        """Whether it is given back as somebody else's who kept it from this user.
+
+        A neighbour's file can have been moved here before it was saved as an original.
+        """
+        if self.part != RESTORE or self.source is None or self.kind == LINK:
+            return False
+        return kept_from(uid, self.source.status)
+
+    def attributes(self) -> dict[str, bytes] | None:
+        """The extended attributes that it should have; None for no ACL, and else as they are.
+
+        Raises as Source.open().
+        """
+        if not self.preserve or self.source is None:
+            return None
+        found = self.source.attributes()
+        if self.closed:
+            found.pop("system.posix_acl_access", None)
+        return found
+
+
+class Wanted:
+    """Nodes by path, and the names below each directory that has any."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.children: dict[str, set[str]] = {}
+
+    def put(self, path: str, node: Node) -> None:
+        self.nodes[path] = node
+        parent, _, name = path.rpartition("/")
+        beside = self.children.get(parent)
+        if beside is not None and name:
+            beside.add(name)
+            return
+        while path != "/":
+            path, name = split(path)
+            names = self.children.setdefault(path, set())
+            if name in names:
+                return
+            names.add(name)
+
+    def drop(self, path: str) -> None:
+        """Forget a path and all below it; its parents stay."""
+        if path not in self.nodes and path not in self.children:
+            return
+        self.nodes.pop(path, None)
+        todo = [path] if path in self.children else []
+        while todo:
+            place = todo.pop()
+            for name in self.children.pop(place):
+                below = join(place, name)
+                self.nodes.pop(below, None)
+                if below in self.children:
+                    todo.append(below)
+        parent, name = split(path)
+        if path != "/" and parent in self.children:
+            self.children[parent].discard(name)
+
+    def exact_above(self, path: str) -> bool:
+        """Whether a path lies in what holds nothing but what is wanted, or nothing at all."""
+        for place in ancestors(path):
+            node = self.nodes.get(place)
+            if node is not None:
+                return node.exact or not node.is_directory()
+        return False
+
+    def covers(self, path: str) -> bool:
+        """Whether the final state says already what becomes of a path."""
+        return path in self.nodes or self.exact_above(path)
+
+    def wants(self, path: str) -> bool:
+        """Whether anything is to be at or below a path."""
+        todo = [path]
+        while todo:
+            place = todo.pop()
+            node = self.nodes.get(place)
+            if node is not None and node.kind != NOTHING:
+                return True
+            todo += [join(place, name) for name in self.children.get(place, ())]
+        return False
+
+    def matches(self, pattern: str) -> list[str]:
+        """The paths that will exist and match a shell pattern, as glob.glob() would find them."""
+        from fnmatch import fnmatchcase
+
+        parts = pattern.strip("/").split("/")
+        found = []
+        for path, node in self.nodes.items():
+            names = path[1:].split("/")
+            if (
+                node.kind != NOTHING
+                and len(names) == len(parts)
+                and all(
+                    fnmatchcase(name, part) and (name[0] != "." or part[0] == ".")
+                    for name, part in zip(names, parts)
+                    if name
+                )
+            ):
+                found.append(path)
+        return found
+
+
+def kept_from(uid: int, status: os.stat_result) -> bool:
+    """Whether a third user's thing cannot be read by a user, as far as its mode says."""
+    return status.st_uid not in (uid, 0) and not status.st_mode & 0o004
+
+
+def directory_mode(perm: int) -> int:
+    """The mode of a directory: x wherever there is r, as upstream."""
+    return perm | (perm & 0o444) >> 2
+
+
+def is_directory(status: os.stat_result | None) -> bool:
+    return status is not None and stat.S_ISDIR(status.st_mode)
+
+
+def kind_of(status: os.stat_result) -> int:
+    mode = status.st_mode
+    if stat.S_ISREG(mode):
+        return FILE
+    if stat.S_ISDIR(mode):
+        return DIRECTORY
+    return LINK if stat.S_ISLNK(mode) else SPECIAL
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The directories above a path, nearest first, "/" last."""
+    while path != "/":
+        path = split(path)[0]
+        yield path

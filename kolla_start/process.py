@@ -1,0 +1,145 @@
+"""What every command does around its work: settle the process, report what went wrong, exit.
+
+On the container-start path: `_signal` in place of signal, which imports enum.
+
+Whoever starts a command (an engine, sudo, a shell, a test) decides what it inherits: signals that
+are ignored or blocked, a umask, standard streams that are closed. None of that may decide what
+root does or makes, so all of it is set before anything else of ours runs; what the service is to
+have of it is remembered, and given back with hand_over(). It must not do any of the work.
+"""
+
+from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+import errno
+import os
+from _collections_abc import Callable
+
+from kolla_start import log
+from kolla_start.disk.walk import Unsafe
+from kolla_start.errors import EXIT_BUG, EXIT_REFUSED, Failed, Refused
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# Python ignores these two for itself (the write then fails, signal(7)); nobody after us should.
+IGNORED = (_signal.SIGPIPE, _signal.SIGXFSZ)
+
+_inherited: list[int] = []  # the umask
+
+
+def run(work: Callable[[], int], refused: int = EXIT_REFUSED) -> NoReturn:
+    """Do the work and exit with the code it returns, or with that of what it raised.
+
+    What the world did to us exits with `refused` and a log line for each fault: Refused, Failed,
+    and every OSError, Unsafe, MemoryError or RecursionError that nobody has caught. Anything else
+    is a bug: EXIT_BUG and a traceback.
+    """
+    try:
+        _settle()
+        code = work()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else EXIT_BUG
+    except (Refused, Failed, Unsafe, OSError, MemoryError, RecursionError) as error:
+        _report(error)
+        code = refused
+    except Exception:
+        _bug()
+        code = EXIT_BUG
+    # Nothing is buffered: the interpreter need not be taken down piece by piece.
+    os._exit(code)
+
+
+def _settle() -> None:
+    # A standard stream that the engine closed would be the next file this program opens, and a
+    # log line would go into it. The stand-in is closed again at exec.
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # With SIGCHLD ignored the kernel reaps our children, and no waitpid(2) tells how they ended.
+    for number in range(1, _signal.NSIG):
+        if _signal.getsignal(number) == _signal.SIG_IGN and number not in IGNORED:
+            _signal.signal(number, _signal.SIG_DFL)
+    # An interrupt ends the start as it ends a shell, without a traceback.
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+    # Every mode that is asked for is the one that is set.
+    _inherited[:] = [os.umask(0)]
+
+
+def hand_over(umask: int | None = None) -> None:
+    """Before exec: default signals, and the umask that was inherited, or this one (umask(2))."""
+    for number in IGNORED:
+        _signal.signal(number, _signal.SIG_DFL)
+    if umask is not None or _inherited:
+        os.umask(_inherited[0] if umask is None else umask)
+
+
+def take_back() -> None:
+    """After an exec that failed: a log whose reader is gone must not end us without a word."""
+    for number in IGNORED:
+        _signal.signal(number, _signal.SIG_IGN)
+
+
+# --- what went wrong ---------------------------------------------------------------------------
+
+
+def _report(error: BaseException) -> None:
+    for line in _lines(error):
+        log.error(line)
+
+
+def _lines(error: BaseException) -> list[str]:
+    if isinstance(error, Refused):
+        if error.document is None:
+            return [str(fault) for fault in error.faults]
+        try:
+            from kolla_start.document.places import lines  # only a refused document pays for it
+
+            return lines(error.document, error.text, error.faults)
+        except (OSError, MemoryError, RecursionError):
+            # What explains it could not be loaded: the faults still have to be said.
+            return [f"{error.document}: {fault}" for fault in error.faults]
+    if isinstance(error, OSError):
+        return [_said(error)]
+    if isinstance(error, MemoryError):
+        return ["out of memory; raise the memory limit of the container"]
+    if isinstance(error, RecursionError):
+        return ["nested too deep to be handled; make the document or the tree flatter"]
+    return [str(error)]
+
+
+def _said(error: OSError) -> str:
+    """`PATH: what the system said; what to do`."""
+    named = error.filename
+    if isinstance(named, bytes):
+        named = os.fsdecode(named)
+    said = error.strerror or str(error) or type(error).__name__
+    what = _ADVICE.get(error.errno or 0, "mend it, and start again")
+    return f"{named}: {said}; {what}" if isinstance(named, str) else f"{said}; {what}"
+
+
+_ADVICE = {
+    errno.EACCES: "start the container as root, or make it accessible",
+    errno.EPERM: "start the container as root, or with the capability that this needs",
+    errno.EROFS: "mount a place there that can be written",
+    errno.ENOSPC: "make room on its filesystem",
+    errno.EDQUOT: "make room, or raise the quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, pids of the control group)",
+    errno.ENOMEM: "raise the memory limit of the container",
+}
+
+
+def _bug() -> None:
+    import traceback
+
+    log.error("a fault of kolla_start itself; please report it with what follows")
+    for line in traceback.format_exc().splitlines():
+        log.error(line)

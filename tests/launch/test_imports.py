@@ -1,0 +1,149 @@
+"""What a start imports: lists that are kept by hand, so that nobody makes them longer unseen.
+
+Each module costs every start of every container: some hundred microseconds from its source, some
+thirty in the one file that a start reads (test_install.py). Whoever adds one says here that it is
+worth it.
+"""
+
+import pytest
+import pythons
+from sandbox import TREE, VENV, Sandbox
+
+from kolla_start import install
+
+# From their sources. Those of the second list are imported inside functions, and by most starts.
+OWN = """
+accounts apply disk disk.planted disk.read disk.remove disk.source disk.walk disk.write document
+document.judge document.load document.rules document.table document.text errors kernel launch
+launch.cacerts launch.certificates launch.privileges launch.program launch.projects launch.service
+log plan plan.compare plan.decide plan.draft plan.foresee plan.gather plan.originals
+plan.permissions plan.recorded plan.sources plan.steps plan.wanted process records set_configs start
+""".split()
+LATER = "disk.level disk.sweep disk.tree".split()
+
+# What the interpreter itself has loaded before the first line of ours is no business of ours; which
+# of these that is depends on its version (from 3.13 on, `os` brings errno).
+BORROWED = "_json errno fcntl gc grp itertools pwd".split()
+FUTURE = ["__future__"]  # is no import where the modules were compiled beforehand
+
+# DESIGN's fifth invariant names these; `re` and what it brings would cost a third of a start.
+FORBIDDEN = """
+pydantic jsonschema psutil yaml argparse logging shutil subprocess typing pathlib dataclasses ctypes
+json re enum functools collections contextlib glob fnmatch tempfile threading inspect signal site
+""".split()
+
+
+COMMAND = "/usr/local/bin/kolla_start"
+
+
+def imported(
+    sandbox: Sandbox, python: str = f"{VENV}/bin/python", command: str = COMMAND
+) -> tuple[set[str], set[str]]:
+    """The modules of a start up to the exec that a bare interpreter has not, and those it has."""
+    flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "importtime"]
+    bare = sandbox.run([python, *flags, "-c", "import os, stat"], check=True)
+    done = sandbox.run([python, *flags, command], env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
+    assert done.returncode == 0, done.stderr
+    return names(done.stderr) - names(bare.stderr), names(bare.stderr)
+
+
+def names(report: str) -> set[str]:
+    lines = [line for line in report.splitlines() if line.startswith("import time:")]
+    return {line.rpartition("|")[2].strip() for line in lines} - {"imported package"}
+
+
+@pytest.fixture
+def container(sandbox: Sandbox) -> Sandbox:
+    """A document with every section, as services have them, in JSON."""
+    sandbox.adduser("nova", 42436)
+    sandbox.mkdir("/var/lib/nova", owner="nova")
+    sandbox.source("nova.conf", "[DEFAULT]\n")
+    copy = {
+        "source": "/var/lib/kolla/config_files/nova.conf",
+        "dest": "/etc/nova/nova.conf",
+        "owner": "nova",
+        "perm": "0600",
+    }
+    walk = {
+        "path": "/var/lib/nova",
+        "owner": "nova:nova",
+        "recurse": True,
+        "exclude": ["^/var/lib/nova/instances/"],
+    }
+    made = {"path": "/var/lib/nova/tmp", "owner": "nova", "perm": "0755"}
+    sandbox.document(
+        {
+            "command": "/bin/true",
+            "config_files": [copy],
+            "directories": [made],
+            "permissions": [walk],
+            "user": "nova",
+        }
+    )
+    return sandbox
+
+
+def expected(bare: set[str], at_once: bool) -> set[str]:
+    own = LATER if at_once else [*OWN, *LATER]
+    names = {f"kolla_start.{name}" for name in own} | set(BORROWED)
+    return names - bare if at_once else (names | {"kolla_start", *FUTURE}) - bare
+
+
+def from_sources(box: Sandbox) -> str:
+    """The command as it would be without the one file."""
+    text = box.read(COMMAND)
+    place = text[text.index('open("') if 'open("' in text else text.index("open('") :].split(",")[0]
+    box.write("/srv/from-sources", text.replace(place, "open('/nonexistent'"))
+    return "/srv/from-sources"
+
+
+def test_the_modules_of_a_start(container: Sandbox) -> None:
+    for _ in ("first", "again"):
+        found, bare = imported(container)
+        assert not found & set(FORBIDDEN)
+        assert found == expected(bare, at_once=True)
+
+
+def test_the_modules_of_a_start_from_the_sources(container: Sandbox) -> None:
+    command = from_sources(container)
+    for _ in ("first", "again"):
+        found, bare = imported(container, command=command)
+        assert not found & set(FORBIDDEN)
+        assert found == expected(bare, at_once=False)
+
+
+def test_the_one_file_holds_what_is_imported() -> None:
+    always, sometimes = install.graph(f"{TREE}/kolla_start")
+    names = ["kolla_start", *(f"kolla_start.{name}" for name in OWN)]
+    assert sorted(each.name for each in always) == sorted(names)
+    assert {f"kolla_start.{name}" for name in LATER} <= {each.name for each in sometimes}
+
+
+def test_a_start_under_every_python_of_this_machine(
+    container: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same modules, the same result; one that is not installed is named.
+
+    All but that of the sandbox import from the sources: the one file is for another Python.
+    """
+    with capsys.disabled():
+        print(f"\na start under Python {pythons.said()}")
+    assert pythons.installed()
+    command = from_sources(container)
+    states = {}
+    for version, python in pythons.installed().items():
+        container.remove("/etc/nova")
+        container.remove("/var/lib/nova/tmp")
+        first, bare = imported(container, python, command)
+        assert first == expected(bare, at_once=False), version
+        status = container.stat("/etc/nova/nova.conf")
+        states[version] = (status.st_uid, status.st_mode, container.read("/etc/nova/nova.conf"))
+        assert imported(container, python, command)[0] == first
+    assert len(set(states.values())) == 1
+
+
+def test_a_command_that_needs_no_user_needs_no_more(container: Sandbox) -> None:
+    container.document({"command": "/bin/true"})
+    imported(container)
+    found, bare = imported(container)
+    assert found <= expected(bare, at_once=True)

@@ -1,0 +1,171 @@
+"""A start that is stopped after a chosen system call, or in which it fails.
+
+A race that is tried often proves little on a quiet machine. Here strace(1) lists the calls of an
+undisturbed start that have to do with a path; then a start in a fresh sandbox is stopped (SIGSTOP)
+after each of them, something is done, and it goes on.
+"""
+
+import os
+import re
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from subprocess import CompletedProcess
+from typing import Any
+
+from sandbox import Sandbox
+
+TRACE = "/dev/shm/moments"
+COPY_ALWAYS = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
+_CALL = re.compile(r"^(\d+) +(\w+)\(")
+_STOPPED = re.compile(r"^(\d+) +--- stopped by SIGSTOP", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """After the `number`-th call of `call` of a process of the start; `line` is strace's."""
+
+    call: str
+    number: int
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.call} {self.number}: {self.line[:150]}"
+
+
+def moments(
+    box: Sandbox,
+    words: Sequence[str],
+    argv: Sequence[str] = ("kolla_set_configs",),
+    env: Mapping[str, str | None] = COPY_ALWAYS,
+) -> list[Moment]:
+    """The calls of an undisturbed start whose line has one of these words (paths, mostly)."""
+    trace = ["strace", "-f", "-qq", "-y", "-s", "300", "-o", TRACE]
+    done = box.run([*trace, *argv], env=env)
+    assert done.returncode == 0, done.stderr
+    counts: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, int], Moment] = {}
+    for line in box.read(TRACE).splitlines():
+        match = _CALL.match(line)
+        if match is None or match[2] in ("execve", "exit_group"):
+            continue
+        counts[match[1], match[2]] += 1
+        number = counts[match[1], match[2]]
+        if any(word in line for word in words):
+            found.setdefault((match[2], number), Moment(match[2], number, line))
+    box.remove(TRACE)
+    return list(found.values())
+
+
+def stopped_at(
+    box: Sandbox,
+    moment: Moment,
+    action: Callable[[], Any],
+    argv: Sequence[str] = ("kolla_set_configs",),
+    env: Mapping[str, str | None] = COPY_ALWAYS,
+    timeout: float = 20,
+) -> CompletedProcess[str] | None:
+    """The start, stopped after that call while `action` is done, to its end.
+
+    None if it did not come to that call: of a start with threads no two are quite alike.
+    """
+    trace = [
+        "strace", "-f", "-qq", "-o", TRACE, "-e", f"trace={moment.call}",
+        "-e", f"inject={moment.call}:signal=STOP:when={moment.number}",
+    ]  # fmt: skip
+    box.remove(TRACE)
+    process = box.popen([*trace, *argv], env=env)
+    stops, until = 0, time.monotonic() + timeout
+    while process.poll() is None:
+        if time.monotonic() > until:
+            end(process)  # before the sandbox is closed: its first process could not end otherwise
+            raise AssertionError(f"does not end: {moment}")
+        seen = list(_stops(box))
+        if len(seen) > stops:
+            if not stops:
+                action()
+            # The process belongs to the namespace inside; kill(1) there knows its number.
+            box.run(["kill", "-CONT", *seen[stops:]])
+            stops = len(seen)
+        time.sleep(0.001)
+    out, err = process.communicate()
+    if not stops:
+        return None
+    return CompletedProcess(list(argv), process.returncode, out, err)
+
+
+def failing_at(
+    box: Sandbox,
+    moment: Moment,
+    error: str,
+    argv: Sequence[str] = ("kolla_set_configs",),
+    env: Mapping[str, str | None] = COPY_ALWAYS,
+) -> CompletedProcess[str]:
+    """The start, in which that one call of each process fails."""
+    trace = [
+        "strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={moment.call}",
+        "-e", f"inject={moment.call}:error={error}:when={moment.number}",
+    ]  # fmt: skip
+    return box.run([*trace, *argv], env=env)
+
+
+def _stops(box: Sandbox) -> Iterator[str]:
+    try:
+        text = box.read(TRACE)
+    except FileNotFoundError:
+        return
+    for match in _STOPPED.finditer(text):
+        yield match[1]
+
+
+def at_each_moment(
+    plant: Callable[[Sandbox], object],
+    words: Sequence[str],
+    most: int,
+    action: Callable[[Sandbox], object],
+    ask: Callable[[Sandbox, CompletedProcess[str]], str | None],
+) -> None:
+    """`plant` a fresh sandbox for each moment, do `action` then, and `ask` what was lost."""
+    with Sandbox() as box:
+        plant(box)
+        found = sample(moments(box, words), most)
+    assert len(found) > 3, f"of no concern to the start: {words}"
+    lost, came = {}, 0
+    for moment in found:
+        with Sandbox() as box:
+            plant(box)
+            done = stopped_at(box, moment, lambda box=box: action(box))  # type: ignore[misc]
+            if done is not None:
+                came += 1
+                assert "Traceback" not in done.stderr, f"{moment}: {done.stderr[-3000:]}"
+                assert done.returncode in (0, 1), (moment, done.returncode, done.stderr[-3000:])
+                why = ask(box, done)
+                if why:
+                    lost[str(moment)] = why
+    assert came > len(found) * 0.7, f"came to {came} of {len(found)} moments"
+    assert not lost, f"{len(lost)} of {came}: {lost}"
+
+
+def sample(found: Sequence[Moment], most: int) -> list[Moment]:
+    """Evenly over the whole start, the first and the last among them."""
+    if len(found) <= most:
+        return list(found)
+    step = (len(found) - 1) / (most - 1)
+    return [found[round(index * step)] for index in range(most)]
+
+
+def exchange(box: Sandbox, path: str, text: str, mode: int, owner: str = "root") -> None:
+    """Another file at the path at once, as a careful editor does it."""
+    box.write(f"{path}.new", text, owner, mode)
+    os.rename(box.host(f"{path}.new"), box.host(path))
+
+
+def end(process: Any) -> None:
+    """A process that a test started beside the start."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()
