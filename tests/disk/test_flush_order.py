@@ -75,7 +75,7 @@ def furnish(box: Sandbox, kind: str) -> None:
     box.document(EMPTY)
 
 
-RECORD = r"/etc/kolla/defaults/(state|kolla_start)"
+RECORD = r"/etc/kolla/defaults/state"  # it says where originals are
 SAVED = r"/etc/kolla/defaults/etc/app/f(/.*)?"
 
 
