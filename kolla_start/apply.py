@@ -84,7 +84,8 @@ def _stays_ours(step: Placing) -> bool:
     """Whether a directory is made as it is to be: this process's own, nobody else's to write."""
     node = step.node
     own = (node.uid, node.gid) == (os.geteuid(), os.getegid())
-    return own and not node.mode & 0o022 and not isinstance(step, SetOwner)
+    as_made = own and not node.mode & 0o022 and not node.preserve
+    return as_made and not isinstance(step, SetOwner)
 
 
 def _hand_over_all(steps: list[Placing]) -> None:
@@ -97,10 +98,10 @@ def _hand_over(step: Placing, found: planted.Found) -> None:
         log.info(str(step))
     try:
         found.set_owner(step.node.uid, step.node.gid, step.node.mode)
+        if step.node.preserve:
+            write.give_attributes(found.fd, step.node.attributes())
     finally:
         found.close()
-    if step.node.preserve:
-        write.set_attributes(step.path, step.node.attributes())
 
 
 def _failed(error: OSError, path: str) -> Failed:

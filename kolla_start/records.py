@@ -54,7 +54,8 @@ class Home:
     def kept(self, path: str) -> str:
         """Where the original of a path is kept: upstream's place, but clear of our own files."""
         first = path.split("/", 2)[1]
-        clear = "" if first not in ("state", "kolla_start", "lock", "cacerts", "root") else "/root"
+        ours = first in ("state", "kolla_start", "lock", "cacerts", "root")
+        clear = "/root" if ours or first.startswith(remove.TEMPORARY) else ""
         return f"{self.defaults}{clear}{path}"
 
     def believed(self) -> bool:

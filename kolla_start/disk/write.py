@@ -89,7 +89,13 @@ def make_link(path: str, target: str, uid: int, gid: int, over: bool = False) ->
     temporary = _temporary_name()
     os.symlink(target, temporary, dir_fd=at)
     try:
-        os.chown(temporary, uid, gid, dir_fd=at, follow_symlinks=False)
+        made = planted.find_at(at, temporary, path, walk.SEVERAL)
+        try:
+            if not stat.S_ISLNK(made.status.st_mode) or made.status.st_uid != os.geteuid():
+                raise Unsafe(f"{path} was exchanged for another while it was made")
+            made.set_owner(uid, gid, None)
+        finally:
+            made.close()
         _rename(at, temporary, name, path, over)
     except BaseException:
         _discard(at, temporary)
@@ -163,12 +169,17 @@ def set_attributes(path: str, wanted: dict[str, bytes] | None) -> None:
     """
     fd = read.open_at(path, walk.PATH_ONLY)
     try:
-        if wanted is None:
-            _without_acl(f"/proc/self/fd/{fd}")
-        else:
-            _set_attributes(f"/proc/self/fd/{fd}", wanted)
+        give_attributes(fd, wanted)
     finally:
         os.close(fd)
+
+
+def give_attributes(fd: int, wanted: dict[str, bytes] | None) -> None:
+    """The same of an open file (O_PATH as well)."""
+    if wanted is None:
+        _without_acl(f"/proc/self/fd/{fd}")
+    else:
+        _set_attributes(f"/proc/self/fd/{fd}", wanted)
 
 
 def set_times(path: str, status: os.stat_result) -> None:

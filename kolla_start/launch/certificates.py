@@ -151,7 +151,8 @@ def _sources(path: str, say: bool) -> dict[str, Source | None]:
         if not stat.S_ISDIR(top.status.st_mode):
             return {_name(top): top}
         # As the shell's *; Kubernetes keeps its machinery under names that begin with a dot.
-        names = [name for name in top.names() if name[0] != "."]
+        # The update command reads names by lines.
+        names = [name for name in top.names() if name[0] != "." and name.isprintable()]
     except (FileNotFoundError, NotADirectoryError):
         return found
     except (OSError, Unsafe) as problem:

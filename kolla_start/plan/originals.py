@@ -77,6 +77,9 @@ class Originals:
             self._mirror(original, path)
         if node is not None and node.is_directory():
             node.exact = True  # what was copied there before is none of the original
+            for place, inner in wanted.nodes.items():
+                if inner.is_directory() and place.startswith(f"{path}/"):
+                    inner.exact = True
             if node.kind == PARENT:
                 node.kind, node.part = DIRECTORY, RESTORE  # nor are its owner and mode
 
