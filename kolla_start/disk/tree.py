@@ -242,12 +242,10 @@ def _mend(sweep: Sweep, level: Level, name: str, kind: int, wanted: Wanted) -> N
     uid, gid = wanted[:2]
     mode = mode_of(kind, wanted)
     try:
-        if level.sole == ROOT_ONLY:
-            # Nobody can have exchanged the entry since it was looked at. The mode comes second:
-            # chown(2) clears set-id bits.
+        if level.sole == ROOT_ONLY and not (mode is not None and changes_mode(kind, mode)):
+            # A call less: nobody can have exchanged the entry since it was looked at, and of a link
+            # that another container's start has let somebody put there it is the link that changes.
             os.chown(name, uid, gid, dir_fd=level.fd, follow_symlinks=False)
-            if mode is not None and changes_mode(kind, mode):
-                os.chmod(name, mode, dir_fd=level.fd)
         else:
             found = planted.find_at(level.fd, name, join(level.path, name), level.sole)
             try:
