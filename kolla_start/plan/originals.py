@@ -11,7 +11,6 @@ import stat
 
 from kolla_start.disk import read, source
 from kolla_start.disk.walk import Unsafe, join, split
-from kolla_start.errors import cause
 from kolla_start.plan.draft import Baseline, Draft
 from kolla_start.plan.wanted import (
     DIRECTORY,
@@ -143,8 +142,8 @@ class Originals:
             while status is None:
                 above = split(above)[0]
                 status = read.lstat(above)
-        except (Unsafe, OSError) as error:
-            self._stay(path, cause(error, path) if isinstance(error, OSError) else str(error))
+        except Unsafe as error:
+            self._stay(path, str(error))
             return True
         if above == path or is_directory(status) or self._draft.wanted.covers(above):
             return False

@@ -37,7 +37,7 @@ def remove_stale_parents(draft: Draft, plan: Plan) -> None:
             if not is_directory(read.lstat(path)):
                 continue
             empty = all(join(path, name) in going for name in read.names(path))
-        except (Unsafe, OSError):
+        except Unsafe:
             continue  # whoever made it unreachable may keep it
         if empty:
             going.add(path)
@@ -90,7 +90,7 @@ def _stays(draft: Draft, path: str) -> bool:
         return _is_made(draft, path)
     try:
         return is_directory(read.lstat(path))
-    except (Unsafe, OSError):
+    except Unsafe:
         return True
 
 
