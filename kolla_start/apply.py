@@ -218,8 +218,6 @@ def _copy_from_source(step: Copy) -> None:
 def _set(step: SetOwner) -> None:
     node = step.node
     planted.set_owner(step.path, node.uid, node.gid, node.mode)
-    if node.preserve:
-        write.set_attributes(step.path, node.attributes())
 
 
 def _remove(step: Remove) -> None:

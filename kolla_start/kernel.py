@@ -14,11 +14,14 @@ def read(path: str) -> bytes:
     """The content of a file below /proc or /sys. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        parts: list[bytes] = []
-        while True:
-            part = os.read(fd, 1 << 16)
-            if not part:
-                return b"".join(parts)
-            parts.append(part)
+        return whole(fd)
     finally:
         os.close(fd)
+
+
+def whole(fd: int) -> bytes:
+    """All that is left to read of an open file, of whatever kind."""
+    parts = []
+    while part := os.read(fd, 1 << 16):  # a larger buffer is mapped and unmapped each time
+        parts.append(part)
+    return b"".join(parts)

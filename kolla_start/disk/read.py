@@ -101,12 +101,7 @@ def content(path: str) -> bytes | None:
         os.close(fd)
 
 
-def whole(fd: int) -> bytes:
-    """All that is left to read of an open file."""
-    parts = []
-    while part := os.read(fd, 1 << 16):  # a larger buffer is mapped and unmapped each time
-        parts.append(part)
-    return b"".join(parts)
+whole = kernel.whole
 
 
 def by_name(path: str) -> bytes:
