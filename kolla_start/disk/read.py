@@ -17,7 +17,11 @@ from kolla_start.disk.walk import ACL, Unsafe, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from kolla_start.disk.walk import Walk
+
+    Answer = TypeVar("Answer")
 
 # O_NONBLOCK: a FIFO that a service planted must not stop the start.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -127,8 +131,36 @@ def same_content(one: int, other: int, size: int) -> bool:
     return True
 
 
+class Disk:
+    """What a walk finds on the disk, by paths that may lead through links."""
+
+    def __init__(self, by: Walk) -> None:
+        self.by = by
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory. Raises OSError with the path, and Unsafe."""
+        at = self.by.directory(self.by.resolve(path, follow=True))
+        try:
+            fd = os.open(".", walk.LIST, dir_fd=at.fd)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+    def has(self, path: str) -> bool:
+        """Whether there is anything at a path itself. Raises as names()."""
+        parent, name = split(self.by.resolve(path))
+        try:
+            os.stat(name, dir_fd=self.by.directory(parent).fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+
 def matches(
-    pattern: str, by: Walk, unreadable: Callable[[Exception], None] | None = None
+    pattern: str, there: Disk, unreadable: Callable[[Exception], None] | None = None
 ) -> list[str]:
     """What a shell pattern with magic in it finds (glob(7)), sorted, spelled as the pattern is.
 
@@ -137,6 +169,16 @@ def matches(
     """
     from fnmatch import filter as matching
 
+    def asked(question: Callable[[str], Answer], path: str, nothing: Answer) -> Answer:
+        try:
+            return question(path)
+        except (OSError, Unsafe) as error:
+            if not (isinstance(error, OSError) and error.errno in NOTHING):
+                if unreadable is None:
+                    raise
+                unreadable(error)
+            return nothing
+
     found = [""]
     for part in pattern.split("/")[1:]:
         if not has_magic(part):
@@ -144,52 +186,17 @@ def matches(
             continue
         here, found = found, []
         for place in here:
-            try:
-                inside = _listed(place, by)
-            except (OSError, Unsafe) as error:
-                if isinstance(error, OSError) and error.errno in NOTHING:
-                    continue
-                if unreadable is None:
-                    raise
-                unreadable(error)
-                continue
+            inside: list[str] = asked(there.names, place, [])
             if part[0] != ".":
                 inside = [name for name in inside if name[0] != "."]
             found += [f"{place}/{name}" for name in matching(inside, part)]
-    return sorted(path for path in found if _there(path, by, unreadable))
+    if not has_magic(pattern.rpartition("/")[2]):  # for magic at its end that is known
+        found = [path for path in found if asked(there.has, path, False)]
+    return sorted(found)
 
 
 def has_magic(pattern: str) -> bool:
     return "*" in pattern or "?" in pattern or "[" in pattern
-
-
-def _listed(path: str, by: Walk) -> list[str]:
-    at = by.directory(by.resolve(path, follow=True))
-    try:
-        fd = os.open(".", walk.LIST, dir_fd=at.fd)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    try:
-        return os.listdir(fd)
-    finally:
-        os.close(fd)
-
-
-def _there(path: str, by: Walk, unreadable: Callable[[Exception], None] | None) -> bool:
-    """Whether there is anything at a path itself; for magic at its end that is known."""
-    if has_magic(path.rpartition("/")[2]):
-        return True
-    try:
-        parent, name = split(by.resolve(path))
-        os.stat(name, dir_fd=by.directory(parent).fd, follow_symlinks=False)
-    except (OSError, Unsafe) as error:
-        if isinstance(error, OSError) and error.errno in NOTHING:
-            return False
-        if unreadable is None:
-            raise
-        unreadable(error)
-        return False
-    return True
 
 
 # --- attributes --------------------------------------------------------------------------------

@@ -20,6 +20,10 @@ import stat
 from kolla_start.disk import planted, read, walk
 from kolla_start.disk.walk import Unsafe, Walk, join, split
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.disk.walk import Stands
+
 _MAX_LINKS = 40  # path_resolution(7)
 
 MOUNTED = "/var/lib/kolla/config_files"
@@ -27,6 +31,26 @@ MOUNTED = "/var/lib/kolla/config_files"
 _operators = Walk(free=f"{MOUNTED}/")
 _as_it_is = Walk(free="/")
 _walks = (_operators, _as_it_is, walk.ours)
+
+
+def is_operators(real: str) -> bool:
+    """Whether a path lies below the mounted configuration."""
+    return real.startswith(_operators.free)
+
+
+class Over:
+    """A final state that lies over the disk."""
+
+    def stands(self, real: str) -> Stands:
+        """What is to be seen at a real path on the way to others (walk.Walk.resolve())."""
+        raise NotImplementedError
+
+    def planned(self, path: str, real: str) -> Source | None:
+        """The source that will be at a real path, known as `path`; None for what the disk has.
+
+        Raises FileNotFoundError where there will be none.
+        """
+        raise NotImplementedError
 
 
 class Changed(Exception):
@@ -41,19 +65,33 @@ class Source:
     """A file, directory or link to be copied.
 
     path:   as the document spells it
-    real:   where it was found
+    real:   where it was found, or will be
+    kept:   where it lies, if that is not there: an original that has been saved
     status: what it was then
     target: of a link
+    kind:   of what (stat.S_IFMT())
+    owner:  owner, group and mode
+    lasts:  it has times and attributes of its own, which the next start will find as well
     """
 
-    __slots__ = ("_by", "path", "real", "status", "target")
+    __slots__ = ("_by", "kept", "kind", "lasts", "owner", "path", "real", "status", "target")
 
-    def __init__(self, path: str, real: str, status: os.stat_result, target: str, by: Walk) -> None:
+    def __init__(
+        self, path: str, real: str, status: os.stat_result, target: str, by: Walk, kept: str = ""
+    ) -> None:
         self.path = path
         self.real = real
+        self.kept = kept or real
         self.status = status
         self.target = target
+        self.kind = stat.S_IFMT(status.st_mode)
+        self.owner = status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)
+        self.lasts = True
         self._by = by
+
+    def copied(self) -> Source | None:
+        """What a copy takes its content, times and attributes from."""
+        return self
 
     def open(self) -> int:
         """A descriptor of the very thing that was found (of a link or special file by O_PATH).
@@ -62,7 +100,7 @@ class Source:
         """
         kind = self.status.st_mode
         plain = stat.S_ISREG(kind) or stat.S_ISDIR(kind)
-        parent, name = split(self.real)
+        parent, name = split(self.kept)
         try:
             at = self._by.directory(parent)
             fd = os.open(name or ".", read.READ if plain else walk.PATH_ONLY, dir_fd=at.fd)
@@ -98,7 +136,7 @@ class Source:
         """Whether this process can read it: mostly its mode says so, and asking costs a call."""
         if self.status.st_mode & 0o444 == 0o444:
             return True
-        parent, name = split(self.real)
+        parent, name = split(self.kept)
         at = self._by.directory(parent)
         return os.access(name or ".", os.R_OK, dir_fd=at.fd, effective_ids=True)
 
@@ -129,10 +167,23 @@ class Source:
         finally:
             os.close(fd)
 
-    def inside(self, name: str, links: bool) -> Source:
+    def inside(self, name: str, links: bool, over: Over | None = None) -> Source:
         """What is in a directory under a name. Raises as find()."""
         path = f"{self.path.rstrip('/')}/{name}"
-        return _find(path, join(self.real, name), links)
+        return _find(path, join(self.real, name), links, over)
+
+    def refuse_planted(self) -> None:
+        """Raises Unsafe for what somebody could have put there so that root copies it."""
+        if self.kind == stat.S_IFDIR or is_operators(self.real):
+            return
+        parent = split(self.real)[0]
+        while True:
+            try:
+                sole = _operators.directory(parent).sole
+                break
+            except (FileNotFoundError, NotADirectoryError):
+                parent = split(parent)[0]  # of a saved original
+        planted.refuse_to_read(self.path, self.status, sole)
 
 
 class Null(Source):
@@ -152,64 +203,80 @@ def null(found: Source) -> Source:
     return Null(found.path, found.real, found.status, "", _operators)
 
 
-def find(path: str, links: bool = False) -> Source:
-    """The source at an absolute path.
+def find(path: str, links: bool = False, over: Over | None = None) -> Source:
+    """The source at an absolute path, as a final state has it that lies over the disk.
 
     Below the mounted configuration every step is taken. `links`: a link that does not lead to a
     directory is the source itself. Raises FileNotFoundError or NotADirectoryError, Dangling,
     OSError, and Unsafe for what somebody else could have put there.
     """
-    return _find(path, _operators.resolve(path), links)
+    stands = None if over is None else over.stands
+    return _find(path, _operators.resolve(path, stands), links, over)
 
 
-def _find(path: str, real: str, links: bool) -> Source:
-    by = _operators
+def _find(path: str, real: str, links: bool, over: Over | None) -> Source:
     leaf: Source | None = None
     for _ in range(_MAX_LINKS):
-        parent, name = split(real)
         try:
-            at = by.directory(parent)
-            status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
+            found = (over and over.planned(path, real)) or _on_disk(path, real)
         except (FileNotFoundError, NotADirectoryError) as error:
             if leaf is None:
                 raise OSError(error.errno, error.strerror, path) from None
             if links:
                 return leaf
             raise Dangling(errno.ENOENT, "is a link that leads nowhere", path) from None
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, path) from None
-        if not stat.S_ISLNK(status.st_mode):
-            if links and leaf is not None and not stat.S_ISDIR(status.st_mode):
+        if found.kind != stat.S_IFLNK:
+            if links and leaf is not None and found.kind != stat.S_IFDIR:
                 return leaf
-            if not (stat.S_ISDIR(status.st_mode) or real.startswith(by.free)):
-                planted.refuse_to_read(path, status, at.sole)
-            return Source(path, real, status, "", by)
-        target = by.link(at, name)
-        leaf = leaf or Source(path, real, status, target, by)
-        real = by.resolve(target if target.startswith("/") else join(at.real, target))
+            found.refuse_planted()
+            return found
+        leaf = leaf or found
+        target = found.target
+        if not target.startswith("/"):
+            target = join(split(found.real)[0], target)
+        real = _operators.resolve(target, None if over is None else over.stands)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _on_disk(path: str, real: str) -> Source:
+    """What the disk has. Raises OSError, and Unsafe for a link that is not followed."""
+    by = _operators
+    parent, name = split(real)
+    try:
+        at = by.directory(parent)
+        status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    target = by.link(at, name) if stat.S_ISLNK(status.st_mode) else ""
+    return Source(path, real, status, target, by)
+
+
+def walking() -> Walk:
+    """The walk by which sources are found."""
+    return _operators
 
 
 def matches(pattern: str) -> list[str]:
     """What a shell pattern with magic in it finds. Raises OSError and Unsafe."""
-    return read.matches(pattern, _operators)
+    return read.matches(pattern, read.Disk(_operators))
 
 
-def original(path: str) -> Source | None:
-    """What is at a real path itself, whatever it is: an image default, or the copy of one.
+def original(place: str, path: str = "", real: str = "") -> Source | None:
+    """What is at a real place itself, whatever it is: an image default, or the copy of one.
 
-    Every step is taken, for a copy of it is root's alone, and given back as it was; no link is.
+    Known as `path`, and as what was at the path `real`. Every step is taken, for a copy of it is
+    root's alone, and given back as it was; no link is.
     """
-    parent, name = split(path)
+    parent, name = split(place)
     try:
         at = _as_it_is.directory(parent)
         status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
+        raise OSError(error.errno, error.strerror, place) from None
     target = os.readlink(name, dir_fd=at.fd) if stat.S_ISLNK(status.st_mode) else ""
-    return Source(path, path, status, target, _as_it_is)
+    return Source(path or place, real or place, status, target, _as_it_is, place)
 
 
 def begin() -> None:

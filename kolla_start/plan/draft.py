@@ -29,7 +29,7 @@ from kolla_start.plan.wanted import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kolla_start.disk.walk import Stands
+    from kolla_start.disk.walk import Stands, Walk
     from kolla_start.errors import Loc
     from kolla_start.records import Records
 
@@ -133,7 +133,8 @@ class Draft:
             return found.kind == LINK
         return found is not None and stat.S_ISLNK(found.st_mode)
 
-    def _stands(self, real: str) -> Stands:
+    def stands(self, real: str) -> Stands:
+        """What is to be seen at a real path on the way to others (walk.Walk.resolve())."""
         node = self.wanted.nodes.get(real)
         if node is not None:
             if node.is_directory():
@@ -159,7 +160,26 @@ class Draft:
 
     def resolve(self, path: str, follow: bool = False) -> str:
         """The real path that a path will have. Raises as walk.resolve()."""
-        return walk.resolve(path, self._stands, follow)
+        return walk.resolve(path, self.stands, follow)
+
+    def has(self, path: str) -> bool:
+        """Whether anything will be at a real path, if its name is in a directory of the disk."""
+        node = self.wanted.nodes.get(path)
+        if node is not None:
+            return node.kind != NOTHING
+        if self.wanted.exact_above(path):
+            return False
+        place = self.baseline.place(path)
+        return place == path or (place is not None and source.original(place) is not None)
+
+    def names(self, real: str, before: list[str]) -> list[str]:
+        """The names that will be in a directory; `before`: those in the original, if any."""
+        within = self.wanted.children.get(real, set())
+        node = self.wanted.nodes.get(real)
+        if (node is not None and node.exact) or self.wanted.exact_above(real):
+            before = []
+        known = {*before, *(name for name in within if join(real, name) in self.wanted.nodes)}
+        return sorted(name for name in known if self.has(join(real, name)))
 
     def place(self, path: str, loc: Loc, follow: bool = False) -> str | None:
         """The same; what is against it is a fault."""
@@ -214,3 +234,33 @@ class Draft:
             )
             return True
         return False
+
+
+class Drawn(read.Disk):
+    """What will be there, as far as it is drawn up, by paths that may lead through links."""
+
+    def __init__(self, draft: Draft, by: Walk) -> None:
+        super().__init__(by)
+        self._draft = draft
+
+    def names(self, path: str) -> list[str]:
+        draft = self._draft
+        real = self.by.resolve(path, draft.stands, follow=True)
+        place = draft.baseline.place(real)
+        before: list[str] = []
+        if place == real:
+            try:
+                before = super().names(real)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+        elif place is not None:
+            original = source.original(place)
+            if original is not None and original.kind == stat.S_IFDIR:
+                before = original.names()
+        return draft.names(real, before)
+
+    def has(self, path: str) -> bool:
+        real = self.by.resolve(path, self._draft.stands)
+        if real in self._draft.wanted.nodes or self._draft.baseline.place(real) != real:
+            return self._draft.has(real)
+        return not self._draft.wanted.exact_above(real) and super().has(real)

@@ -14,8 +14,9 @@ from kolla_start.disk import planted, read, source, walk
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
+from kolla_start.plan.copying import Copying
 from kolla_start.plan.draft import Draft
-from kolla_start.plan.sources import Copying, find
+from kolla_start.plan.sources import find
 from kolla_start.plan.wanted import (
     CONFIG_FILES,
     DIRECTORIES,
@@ -206,10 +207,10 @@ def _config_file(draft: Draft, entry: ConfigFile) -> None:
         assert entry.owner is not None  # the document's own rule
         owner = ids(draft, entry.owner, loc)
     copying = Copying(draft, entry, owner, loc)
-    for found in find(entry, draft, loc):
+    for tree in find(entry, draft, loc):
         dest = entry.dest
         if dest.endswith("/"):
-            dest += found.path.rstrip("/").rpartition("/")[2]
+            dest += tree[0][0].path.rstrip("/").rpartition("/")[2]
         path = draft.place(dest.rstrip("/") or "/", where)
         if path is None:
             continue
@@ -222,4 +223,4 @@ def _config_file(draft: Draft, entry: ConfigFile) -> None:
             draft.wanted.drop(path)
             draft.keys.add(path)
         if draft.add_parents(path, loc, CONFIG_FILES):
-            copying.add(found, path)
+            copying.add(tree, path)

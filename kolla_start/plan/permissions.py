@@ -14,7 +14,7 @@ from kolla_start.disk import planted, read, walk
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
-from kolla_start.plan.draft import Draft
+from kolla_start.plan.draft import Draft, Drawn
 from kolla_start.plan.gather import ids
 from kolla_start.plan.wanted import (
     DIRECTORY,
@@ -79,18 +79,7 @@ def _matches(pattern: str, draft: Draft, loc: Loc) -> list[str]:
         said = cause(error, pattern) if isinstance(error, OSError) else str(error)
         draft.warn(loc, f"passes over {said}")
 
-    found = {*read.matches(pattern, walk.ours, unreadable), *draft.wanted.matches(pattern)}
-    parts = pattern.split("/")
-    magic = next(number for number, part in enumerate(parts) if read.has_magic(part))
-    before = "/".join(parts[:magic])
-    try:
-        real = draft.resolve(before, follow=True) if before else ""
-    except (Unsafe, OSError):
-        return sorted(found)
-    if real != before:
-        planned = draft.wanted.matches("/".join([real.rstrip("/"), *parts[magic:]]))
-        found |= {before + path[len(real.rstrip("/")) :] for path in planned}
-    return sorted(found)
+    return read.matches(pattern, Drawn(draft, walk.ours), unreadable)
 
 
 def _behind(path: str, draft: Draft, loc: Loc) -> str | None:

@@ -1,200 +1,197 @@
-"""What config_files copy: a source, and all that is in it, into the final state.
+"""What config_files copy: a source, and all that is in it, as the entries before it leave them.
 
-On the container-start path. Nothing is read here but names and statuses.
+On the container-start path. Nothing is read here but names and statuses. A source is looked for in
+the final state as far as it is drawn up: what an earlier entry makes is there, what this program
+has replaced is the original, and what left the document is nothing. So the first start sees what
+every other one sees.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
-from kolla_start.disk import read, source
-from kolla_start.disk.source import Changed, Dangling, Source
-from kolla_start.disk.walk import Unsafe, identity, join, trusted
+from kolla_start.disk import read, source, walk
+from kolla_start.disk.source import Changed, Dangling, Over, Source
+from kolla_start.disk.walk import Unsafe
 from kolla_start.document import rules
-from kolla_start.plan.draft import Draft
-from kolla_start.plan.wanted import (
-    CONFIG_FILES,
-    DIRECTORY,
-    FILE,
-    LINK,
-    Node,
-    directory_mode,
-    is_directory,
-)
+from kolla_start.plan.draft import Draft, Drawn
+from kolla_start.plan.wanted import DIRECTORY, FILE, LINK, NOTHING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from kolla_start.disk.walk import Stands
     from kolla_start.document.load import ConfigFile
     from kolla_start.errors import Loc
+    from kolla_start.plan.wanted import Node
 
-    # A source to be added, its destination, and the directories that it lies in.
-    Met = tuple[Source, str, tuple[tuple[int, int], ...]]
+    # A source, the number of the one that it lies in (-1: the entry's own), and its name there.
+    Found = tuple[Source, int, str]
 
-
-def find(entry: ConfigFile, draft: Draft, loc: Loc) -> list[Source]:
-    """The sources of an entry; that there is none is a fault where it is not optional."""
-    links = entry.merge and entry.preserve_properties
-    if read.has_magic(entry.source):
-        what, paths = "matches nothing", source.matches(entry.source)
-    else:
-        what, paths = "does not exist", [entry.source]
-    found: list[Source] = []
-    before = len(draft.faults)
-    for path in paths:
-        try:
-            found.append(source.find(path, links))
-        except (OSError, Unsafe) as error:
-            gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
-            if not gone or isinstance(error, Dangling):
-                draft.fault((*loc, "source"), _why_not(path, error))
-    if not found and not entry.optional and len(draft.faults) == before:
-        message = f"{entry.source} {what}; mount it, or set `optional` to true"
-        draft.fault((*loc, "source"), message)
-    return found
+_TYPES = {FILE: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, LINK: stat.S_IFLNK}
 
 
-def _why_not(path: str, error: OSError | Unsafe) -> str:
-    if isinstance(error, Unsafe):
-        return str(error)
-    if isinstance(error, Dangling):
-        return f"{path} is a link that leads nowhere; mend or remove it"
-    return f"{path}: {error.strerror}; mend or remove it"
+def find(entry: ConfigFile, draft: Draft, loc: Loc) -> list[list[Found]]:
+    """The sources of an entry, each with all that is in it; those in a directory follow it.
+
+    That there is none is a fault where it is not optional.
+    """
+    seeking = _Seeking(entry, draft, (*loc, "source"))
+    return [seeking.inside(top) for top in seeking.tops(entry)]
 
 
-class Copying:
-    """What one config_files entry gives to everything it copies, and where that is noted."""
+class _Seeking(Over):
+    """Where an entry's sources are looked for."""
 
-    def __init__(
-        self, draft: Draft, entry: ConfigFile, ids: tuple[int, int] | None, loc: Loc
-    ) -> None:
+    def __init__(self, entry: ConfigFile, draft: Draft, where: Loc) -> None:
         self._draft = draft
-        self._ids = ids
-        self._perm = None if entry.preserve_properties else entry.perm
-        self._loc = loc
-        self._merge = entry.merge
-        self._preserve = entry.preserve_properties
+        self._where = where
         self._links = entry.merge and entry.preserve_properties
 
-    def add(self, top: Source, path: str) -> None:
-        """Add a source and all that is in it at a destination."""
-        todo: list[Met] = [(top, path, ())]
-        while todo:
-            todo += reversed(self._add(*todo.pop()))
-
-    def _add(self, found: Source, path: str, above: tuple[tuple[int, int], ...]) -> list[Met]:
-        kind = found.status.st_mode
-        if stat.S_ISLNK(kind):
-            self._leaf(path, self._node(LINK, found))
-        elif stat.S_ISREG(kind):
-            if found.readable():
-                self._leaf(path, self._node(FILE, found))
-            else:
-                self._wrong(f"{found.path}: Permission denied; make it readable")
-        elif stat.S_ISDIR(kind):
-            return self._directory(found, path, above)
-        elif read.is_null(found.status) and not self._preserve and self._of_root(found):
-            self._leaf(path, self._node(FILE, source.null(found)))
-        else:
-            self._wrong(
-                f"{found.path} is neither a file nor a directory; only those can be copied, and "
-                f"{rules.NULL}, without preserve_properties, as an empty file"
+    def tops(self, entry: ConfigFile) -> list[Source]:
+        if read.has_magic(entry.source):
+            what, paths = (
+                "matches nothing",
+                read.matches(entry.source, Drawn(self._draft, source.walking())),
             )
-        return []
-
-    def _of_root(self, found: Source) -> bool:
-        return trusted(found.status.st_uid)
-
-    def _directory(self, found: Source, path: str, above: tuple[tuple[int, int], ...]) -> list[Met]:
-        if identity(found.status) in above:
-            self._wrong(f"{found.path} leads back into itself; remove the link")
-            return []
-        node = self._node(DIRECTORY, found)
-        if self._merge:
-            merged = self._merge_into(path, node)
-            if merged is None:
-                return []
-            path = merged
         else:
-            self._draft.wanted.put(path, node)
-        within = (*above, identity(found.status))
+            what, paths = "does not exist", [entry.source]
+        found: list[Source] = []
+        wrong = False
+        for path in paths:
+            try:
+                found.append(source.find(path, self._links, self))
+            except (OSError, Unsafe) as error:
+                gone = isinstance(error, (FileNotFoundError, NotADirectoryError))
+                if not gone or isinstance(error, Dangling):
+                    wrong = True
+                    self._wrong(path, error)
+        if not (found or wrong or entry.optional):
+            message = f"{entry.source} {what}; mount it, or set `optional` to true"
+            self._draft.fault(self._where, message)
+        return found
+
+    def inside(self, top: Source) -> list[Found]:
+        """A source and all that is in it."""
+        found: list[Found] = []
+        todo: list[tuple[Source, int, str, tuple[str, ...]]] = [(top, -1, "", ())]
+        while todo:
+            each, at, name, above = todo.pop()
+            if each.real in above:
+                message = f"{each.path} leads back into itself; remove the link"
+                self._draft.fault(self._where, message)
+                continue
+            number = len(found)
+            found.append((each, at, name))
+            if each.kind == stat.S_IFDIR:
+                within = (*above, each.real)
+                met = self._met(each)
+                todo += [(inner, number, name, within) for name, inner in reversed(met)]
+        return found
+
+    def _met(self, found: Source) -> list[tuple[str, Source]]:
+        """What is in a directory, by name."""
+        met: list[tuple[str, Source]] = []
         try:
             names = found.names()
         except OSError as error:
-            self._wrong(_why_not(found.path, error))
-            return []
-        met: list[Met] = []
+            self._wrong(found.path, error)
+            return met
+        if not source.is_operators(found.real):
+            names = self._draft.names(found.real, names)
         for name in names:
             # Kubernetes keeps the machinery of a ConfigMap under names that begin with "..".
             if name.startswith(".."):
                 continue
             try:
-                met.append((found.inside(name, self._links), join(path, name), within))
+                met.append((name, found.inside(name, self._links, self)))
             except Dangling as error:
-                self._wrong(_why_not(join(found.path, name), error))
+                self._wrong(f"{found.path.rstrip('/')}/{name}", error)
             except (FileNotFoundError, NotADirectoryError):
                 raise Changed(f"{found.path} has changed") from None
             except (OSError, Unsafe) as error:
-                self._wrong(_why_not(join(found.path, name), error))
+                self._wrong(f"{found.path.rstrip('/')}/{name}", error)
         return met
 
-    def _node(self, kind: int, found: Source) -> Node:
-        status = found.status
-        uid, gid = self._ids or (status.st_uid, status.st_gid)
-        mode = stat.S_IMODE(status.st_mode)
-        if self._perm is not None:
-            mode = directory_mode(self._perm) if kind == DIRECTORY else self._perm
-        exact = kind == DIRECTORY and not self._merge
-        return Node(kind, CONFIG_FILES, self._loc, uid, gid, mode, found, self._preserve, exact)
+    def _wrong(self, path: str, error: OSError | Unsafe) -> None:
+        if isinstance(error, Unsafe):
+            message = str(error)
+        elif isinstance(error, Dangling):
+            message = f"{path} is a link that leads nowhere; mend or remove it"
+        else:
+            message = f"{path}: {error.strerror}; mend or remove it"
+        self._draft.fault(self._where, message)
 
-    def _leaf(self, path: str, node: Node) -> None:
-        if path == "/":
-            self._misplaced("a file cannot be put in place of /; name a path")
-            return
-        if self._merge:
-            problem = rules.protected(path, False)
-            if problem is not None:
-                self._misplaced(problem)
-                return
-            self._draft.keys.add(path)
-        self._draft.wanted.drop(path)
-        self._draft.wanted.put(path, node)
+    def stands(self, real: str) -> Stands:
+        return None if source.is_operators(real) else self._draft.stands(real)
 
-    def _merge_into(self, path: str, node: Node) -> str | None:
-        """Add a directory; where a merge meets a safe link to one, the directory behind it."""
-        draft = self._draft
-        if draft.is_link(path):
-            behind = draft.place(path, (*self._loc, "dest"), follow=True)
-            if behind is None:
-                return None
-            if draft.is_directory(behind):  # else it leads nowhere: a directory takes its place
-                path = behind
-        known = draft.wanted.nodes.get(path)
-        if known is not None and not known.is_directory():
-            draft.wanted.drop(path)
-        problem = rules.protected(path, True)
-        if problem is not None:
-            self._misplaced(problem)
+    def planned(self, path: str, real: str) -> Source | None:
+        if source.is_operators(real):
             return None
-        if rules.holds_records(path) and (not trusted(node.uid) or node.mode & 0o022):
-            if not self._preserve:
-                where = (*self._loc, "dest")
-                draft.reaches_records(path, where, node.uid, node.mode, False)
+        node = self._draft.wanted.nodes.get(real)
+        if node is None and not self._draft.wanted.exact_above(real):
+            if self._draft.baseline.place(real) == real:
                 return None
-            draft.warn(
-                (*self._loc, "dest"),
-                f"{path} holds what this program remembers: it stays as it is",
-            )
-            node.uid, node.gid, node.mode = os.geteuid(), os.getegid(), 0o755
-        node.exact = known is not None and known.is_directory() and known.exact
-        if not (node.exact or draft.wanted.exact_above(path)):  # else it is an earlier entry's
-            before = draft.baseline.status(path)
-            (draft.merged if is_directory(before) else draft.keys).add(path)
-        draft.wanted.put(path, node)
-        return path
+            original = self._original(path, real)
+            if original is not None:
+                return original
+        if node is None or node.kind == NOTHING:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        if node.is_directory():
+            return Made(path, real, node, self._original(path, real))
+        if node.source is not None:
+            return Made(path, real, node, node.source)
+        # `files` makes an empty one, or leaves what is there.
+        before = self._original(path, real)
+        if before is None or before.kind != stat.S_IFREG:
+            before = source.null(source.find(rules.NULL))
+        else:
+            before.refuse_planted()
+        return Made(path, real, node, before)
 
-    def _wrong(self, message: str) -> None:
-        self._draft.fault((*self._loc, "source"), message)
+    def _original(self, path: str, real: str) -> Source | None:
+        """What is at a real path without the document, known as `path`."""
+        place = self._draft.baseline.place(real)
+        return None if place is None else source.original(place, path, real)
 
-    def _misplaced(self, message: str) -> None:
-        self._draft.fault((*self._loc, "dest"), message)
+
+class Made(Source):
+    """What the document makes before it is a source: with the owner and mode that it has then.
+
+    of: the content of a file; of a directory what is in it before anything is made there, or None
+    """
+
+    __slots__ = ("_node", "_of")
+
+    def __init__(self, path: str, real: str, node: Node, of: Source | None) -> None:
+        # Of a directory that is yet to be made nobody asks for more than is set below.
+        status = walk.directory("/").status if of is None else of.status
+        super().__init__(path, real, status, "" if of is None else of.target, walk.ours)
+        self.kind = _TYPES[DIRECTORY if node.is_directory() else node.kind]
+        self.owner = node.uid, node.gid, node.mode
+        self.lasts = node.source is not None and of is not None
+        self._node = node
+        self._of = of
+
+    def copied(self) -> Source | None:
+        return None if self._of is None else self
+
+    def open(self) -> int:
+        assert self._of is not None
+        return self._of.open()
+
+    def unchanged(self, fd: int) -> None:
+        assert self._of is not None
+        self._of.unchanged(fd)
+
+    def readable(self) -> bool:
+        return self._of is None or self._of.readable()
+
+    def attributes(self) -> dict[str, bytes]:
+        return self._node.attributes() or {}
+
+    def names(self) -> list[str]:
+        if self._of is None or self._of.kind != stat.S_IFDIR:
+            return []
+        return self._of.names()

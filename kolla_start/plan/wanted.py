@@ -150,26 +150,6 @@ class Wanted:
             todo += [join(place, name) for name in self.children.get(place, ())]
         return False
 
-    def matches(self, pattern: str) -> list[str]:
-        """The paths that will exist and match a shell pattern, as glob.glob() would find them."""
-        from fnmatch import fnmatchcase
-
-        parts = pattern.strip("/").split("/")
-        found = []
-        for path, node in self.nodes.items():
-            names = path[1:].split("/")
-            if (
-                node.kind != NOTHING
-                and len(names) == len(parts)
-                and all(
-                    fnmatchcase(name, part) and (name[0] != "." or part[0] == ".")
-                    for name, part in zip(names, parts)
-                    if name
-                )
-            ):
-                found.append(path)
-        return found
-
 
 def kept_from(uid: int, status: os.stat_result) -> bool:
     """Whether a third user's thing cannot be read by a user, as far as its mode says."""

@@ -78,19 +78,21 @@ def stopped_at(
     box.remove(TRACE)
     process = box.popen([*trace, *argv], env=env)
     stops, until = 0, time.monotonic() + timeout
-    while process.poll() is None:
-        if time.monotonic() > until:
-            end(process)  # before the sandbox is closed: its first process could not end otherwise
-            raise AssertionError(f"does not end: {moment}")
-        seen = list(_stops(box))
-        if len(seen) > stops:
-            if not stops:
-                action()
-            # The process belongs to the namespace inside; kill(1) there knows its number.
-            box.run(["kill", "-CONT", *seen[stops:]])
-            stops = len(seen)
-        time.sleep(0.001)
-    out, err = process.communicate()
+    try:
+        while process.poll() is None:
+            assert time.monotonic() < until, f"does not end: {moment}"
+            seen = list(_stops(box))
+            if len(seen) > stops:
+                if not stops:
+                    action()
+                # The process belongs to the namespace inside, where its number is known. The
+                # shell's own kill: /bin/kill is not in every system.
+                box.run(["sh", "-c", f"kill -CONT {' '.join(seen[stops:])}"], check=True)
+                stops = len(seen)
+            time.sleep(0.001)
+        out, err = process.communicate()
+    finally:
+        end(process)  # before the sandbox is closed: its first process could not end otherwise
     if not stops:
         return None
     return CompletedProcess(list(argv), process.returncode, out, err)
@@ -163,9 +165,7 @@ def exchange(box: Sandbox, path: str, text: str, mode: int, owner: str = "root")
 
 
 def end(process: Any) -> None:
-    """A process that a test started beside the start."""
-    try:
+    """A process that a test started beside the start, if it has not ended."""
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
-    process.communicate()
+        process.communicate()
