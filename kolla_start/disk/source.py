@@ -183,7 +183,13 @@ class Source:
                 break
             except (FileNotFoundError, NotADirectoryError):
                 parent = split(parent)[0]  # of a saved original
-        planted.refuse_to_read(self.path, self.status, sole)
+        if self.kind != stat.S_IFLNK:
+            planted.refuse_to_read(self.path, self.status, sole)
+        elif sole != walk.ROOT_ONLY or not walk.trusted(self.status.st_uid):
+            raise Unsafe(
+                f"{self.path} was a symbolic link that others could replace; it is not followed: "
+                "name the place it points to"
+            )
 
 
 class Null(Source):

@@ -135,6 +135,8 @@ class _Seeking(Over):
                 return None
             original = self._original(path, real)
             if original is not None:
+                if original.kind == stat.S_IFLNK:
+                    original.refuse_planted()
                 return original
         if node is None or node.kind == NOTHING:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -184,6 +186,9 @@ class Made(Source):
     def unchanged(self, fd: int) -> None:
         assert self._of is not None
         self._of.unchanged(fd)
+
+    def refuse_planted(self) -> None:
+        """It has been judged: where it comes to be says nothing of what it is."""
 
     def readable(self) -> bool:
         return self._of is None or self._of.readable()

@@ -118,6 +118,30 @@ def test_an_empty_file_by_dev_null(box: Sandbox, preserve: bool) -> None:
     assert mode(box, f"{TOP}/b") == ("0600" if preserve else "0644")
 
 
+def test_where_others_can_write(box: Sandbox) -> None:
+    """Where it comes to be says nothing of the operator's file."""
+    box.mkdir(f"{TOP}/shared", mode=0o1777)
+    box.source("secret", "a secret", mode=0o600)
+    box.chown(f"{CONFIG_FILES}/secret", (5555, 5555))
+    first = entry("secret", f"{TOP}/shared/a", "nova", "0600")
+    applied(box, document(first, entry(f"{TOP}/shared/a", f"{TOP}/b")))
+    assert box.read(f"{TOP}/b") == "a secret"
+
+
+@pytest.mark.parametrize("owner", ["root", "nova"])
+def test_a_link_that_a_later_entry_replaces(box: Sandbox, owner: str) -> None:
+    """It is followed if only root can have made it, whether it stands there or was replaced."""
+    box.symlink("plain", f"{TOP}/link", owner)
+    both = document(entry(f"{TOP}/link", f"{TOP}/z"), entry("f", f"{TOP}/link"))
+    if owner == "root":
+        applied(box, both)
+        assert box.read(f"{TOP}/z") == "the image's plain"
+    else:
+        refused(box, both, "symbolic link")
+        applied(box, document(entry("f", f"{TOP}/link")))
+        refused(box, both, "symbolic link")
+
+
 def test_optional(box: Sandbox) -> None:
     both = document(
         entry("not-mounted", f"{TOP}/a", optional=True),
