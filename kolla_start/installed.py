@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from marshal import loads
-from posix import stat  # os is not loaded yet, and this is not the place to pay for it
+from posix import stat  # not os: kernel.py
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

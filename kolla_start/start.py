@@ -9,10 +9,10 @@ On the container-start path. Three ways, by who runs it:
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 
-from kolla_start import accounts, log, records, set_configs
+from kolla_start import accounts, kernel, log, records, set_configs
 from kolla_start.errors import EXIT_OK
 from kolla_start.launch import cacerts, privileges, projects, service
 from kolla_start.process import run
@@ -38,13 +38,13 @@ def start(arguments: tuple[str, ...]) -> NoReturn:
     """
     environ = service.environment()
     service.umask(environ)  # that it is one is known before anything is changed
-    strategy = os.environ.get("KOLLA_CONFIG_STRATEGY")
+    strategy = kernel.variable("KOLLA_CONFIG_STRATEGY")
     user = None
     if os.geteuid() == 0:
         asked = set_configs.configure(strategy)
         cacerts.install()
         projects.install()
-        user = os.environ.get("KOLLA_SERVICE_USER")
+        user = kernel.variable("KOLLA_SERVICE_USER")
     elif service.can_sudo():
         asked = _through_sudo(environ)
     else:

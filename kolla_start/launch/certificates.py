@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import errno
 import stat
-from _collections_abc import Callable, Iterable
 
 from kolla_start import errors, log
 from kolla_start.disk import read, source, walk
 from kolla_start.disk.source import Source
 from kolla_start.disk.walk import Unsafe
 from kolla_start.document import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 MOUNTED = f"{source.MOUNTED}/ca-certificates"
 COPIED = "/var/lib/kolla/share/ca-certificates"

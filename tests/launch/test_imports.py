@@ -22,14 +22,15 @@ plan.permissions plan.recorded plan.sources plan.steps plan.wanted process recor
 LATER = "disk.level disk.sweep disk.tree".split()
 
 # What the interpreter itself has loaded before the first line of ours is no business of ours; which
-# of these that is depends on its version (from 3.13 on, `os` brings errno).
-BORROWED = "_json errno fcntl gc grp itertools pwd".split()
+# of these that is depends on its version.
+BORROWED = "_json _stat errno fcntl gc grp itertools pwd stat".split()
 FUTURE = ["__future__"]  # is no import where the modules were compiled beforehand
 
 # DESIGN's fifth invariant names these; `re` and what it brings would cost a third of a start.
 FORBIDDEN = """
 pydantic jsonschema psutil yaml argparse logging shutil subprocess typing pathlib dataclasses ctypes
 json re enum functools collections contextlib glob fnmatch tempfile threading inspect signal site
+os _collections_abc
 """.split()
 
 
@@ -41,7 +42,7 @@ def imported(
 ) -> tuple[set[str], set[str]]:
     """The modules of a start up to the exec that a bare interpreter has not, and those it has."""
     flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "importtime"]
-    bare = sandbox.run([python, *flags, "-c", "import os, stat"], check=True)
+    bare = sandbox.run([python, *flags, "-c", "pass"], check=True)
     done = sandbox.run([python, *flags, command], env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
     assert done.returncode == 0, done.stderr
     return names(done.stderr) - names(bare.stderr), names(bare.stderr)
