@@ -18,7 +18,6 @@ from kolla_start import errors, log
 from kolla_start.disk import read, source, walk
 from kolla_start.disk.source import Source
 from kolla_start.disk.walk import Unsafe
-from kolla_start.document import load
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,6 +84,8 @@ def _copies(kept: Callable[[str], bytes | None], say: bool) -> dict[str, bytes]:
 
 def _delivered() -> set[bytes]:
     """All that the document's sources hold for COPIED; nothing where there is no good document."""
+    from kolla_start.document import load
+
     found: set[bytes] = set()
     try:
         entries = load.load().config_files
