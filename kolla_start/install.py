@@ -158,13 +158,12 @@ def compiled(package: str) -> bytes:
 
 
 def _together(found: dict[str, Source]) -> Iterable[list[Source]]:
-    """The modules that are always needed together: in one piece marshal reads them the fastest."""
-    firsts = {*STARTS.values(), *(name for each in found.values() for name in each.sometimes)}
-    needed = {first: needs(first, found) for first in firsts}
+    """What the same commands need at once: marshal is fastest with one piece. The rest singly."""
+    needed = {command: needs(first, found) for command, first in STARTS.items()}
     together: dict[frozenset[str], list[Source]] = {}
     for name, each in found.items():
-        by = frozenset(first for first in firsts if name in needed[first])
-        together.setdefault(by, []).append(each)
+        by = [command for command in STARTS if name in needed[command]]
+        together.setdefault(frozenset(by or [name]), []).append(each)
     return together.values()
 
 
