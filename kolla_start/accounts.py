@@ -8,7 +8,7 @@ does: a document may name a user that it brings itself. It changes nothing.
 from __future__ import annotations
 
 import grp
-import os
+import posix as os
 import pwd
 
 from kolla_start import kernel
@@ -176,7 +176,7 @@ def _read_groups(group: bytes) -> tuple[dict[str, int], list[tuple[int, list[str
 
 def _fields(content: bytes, least: int) -> list[list[str]]:
     # split("\n"), not splitlines(): only a line feed ends an entry.
-    lines = content.decode("utf-8", "surrogateescape").split("\n")
+    lines = kernel.decode(content).split("\n")
     entries = [line.split(":") for line in map(str.strip, lines) if line[:1] not in ("", "#")]
     return [fields for fields in entries if len(fields) >= least and fields[0]]
 
@@ -237,8 +237,8 @@ class Account:
 
     def environment(self) -> dict[bytes, bytes]:
         """What environ(7) says that a login sets."""
-        name = os.fsencode(self.name)
-        return {b"HOME": os.fsencode(self.home), b"USER": name, b"LOGNAME": name}
+        name = kernel.encode(self.name)
+        return {b"HOME": kernel.encode(self.home), b"USER": name, b"LOGNAME": name}
 
 
 def resolve(spec: str) -> Account:

@@ -7,11 +7,10 @@ records and each destination whole; the next start finishes the work.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
-from _collections_abc import Callable
 
-from kolla_start import log, records
+from kolla_start import kernel, log, records
 from kolla_start.disk import planted, read, remove, source, write
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, split
@@ -32,6 +31,7 @@ from kolla_start.plan.wanted import DIRECTORY, FILE, LINK, RESTORE, Node
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from kolla_start.records import Home, Records
@@ -144,7 +144,7 @@ def _replace(plan: Plan, home: Home) -> None:
 
 def _record(path: str, text: str) -> None:
     # Readable by the service user, writable by nobody else.
-    data = text.encode("utf-8", "surrogateescape")
+    data = kernel.encode(text)
     write.write_file(path, data, os.geteuid(), os.getegid(), 0o644)
 
 

@@ -11,7 +11,7 @@ runs. So each command is a script of a few lines with the options in its first o
 
 The layout of the sources is for people; a start reads one file, in which all its modules are
 compiled (installed.py). It is made here, beside the package's bytecode, and is no more than that:
-without it, with another Python, or after a change of the sources a start imports as usual.
+without it, with another Python, or after a change of a source a start imports as usual.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import os
 import sys
 import sysconfig
 from _imp import source_hash
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.util import MAGIC_NUMBER
 
 TYPE_CHECKING = False
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from kolla_start.installed import Module
 
 PACKAGE = "kolla_start"
-# On the container-start path. What the first of them imports is loaded at once, what is imported
-# inside functions when it is needed.
+# On the container-start path.
 STARTS = {
     "kolla_start": "kolla_start.start",
     "kolla_set_configs": "kolla_start.set_configs",
@@ -43,6 +42,7 @@ ENTRIES = {**STARTS, "kolla_config": "kolla_start.config"}
 
 _OPTIONS = "-IBSXutf8"
 _LONGEST = 127  # bytes of a first line that every kernel reads whole, execve(2)
+_SIGN = 12  # bytes at the end of what a start reads, by which it is known
 
 # A start is over before a collection of garbage has paid, and it makes hardly any in circles.
 _LOADED_AT_ONCE = """\
@@ -58,7 +58,7 @@ try:
     if form[-12:] == MAGIC_NUMBER + source_hash(0, form[:-12]):
         code, modules = loads(form)
         exec(code)
-        load(modules)
+        load(form, modules, {module!r})
 except Exception:
     pass  # ordinary imports
 """
@@ -79,7 +79,7 @@ def launcher(module: str, interpreter: str, directories: list[str], form: str | 
         )
     # Appended: nothing in these directories can stand before the standard library.
     path = "".join(f"sys.path.append({directory!r})\n" for directory in directories)
-    at_once = "" if form is None else _LOADED_AT_ONCE.format(form=form)
+    at_once = "" if form is None else _LOADED_AT_ONCE.format(form=form, module=module)
     return f"{first}\nimport sys\n\n{path}{at_once}from {module} import main\n\nsys.exit(main())\n"
 
 
@@ -130,68 +130,67 @@ class Source:
         with open(path, "rb") as file:
             self.status = os.fstat(file.fileno())
             tree = ast.parse(file.read(), path)
-        self.always = list(_imports(tree.body, inside=False))
+        self.always = list(dict.fromkeys(_imports(tree.body, inside=False)))
         self.sometimes = list(_imports(tree.body, inside=True))
         lean = ast.fix_missing_locations(_Lean().visit(tree))
         self.code = compile(lean, path, "exec", dont_inherit=True)
 
-    def module(self, at_once: bool) -> Module:
-        """As installed.py takes it."""
-        code = self.code if at_once else marshal.dumps(self.code)
-        mtime, size = int(self.status.st_mtime), self.status.st_size
-        return (self.name, self.path, self.package, mtime, size, code)
-
 
 def compiled(package: str) -> bytes:
-    """The file: (code of installed.py, its modules) as marshal has it, then what it is known by.
+    """The file: (code of installed.py, its modules) as marshal has it, their codes, and a sign.
 
-    That is Python's magic number, and the hash of what stands before it: bytecode of another
+    The sign is Python's magic number, and the hash of what stands before it: bytecode of another
     Python, or damaged bytecode, must not even be looked at. Raises OSError and SyntaxError.
     """
-    always, sometimes = graph(package)
     loader = Source(f"{PACKAGE}.installed", f"{package}/installed.py")
-    modules = [each.module(at_once=True) for each in always]
-    modules += [each.module(at_once=False) for each in sometimes]
-    body = marshal.dumps((loader.code, modules))
+    found = sources(package)
+    modules: list[Module] = []
+    body = b""
+    for together in _together(found):
+        body = marshal.dumps({each.name: each.code for each in together}) + body
+        for each in together:
+            mtime, size = int(each.status.st_mtime), each.status.st_size
+            ours = [name for name in each.always if name in found]
+            place = len(body) + _SIGN
+            modules.append((each.name, each.path, each.package, mtime, size, ours, place))
+    body = marshal.dumps((loader.code, modules)) + body
     return body + MAGIC_NUMBER + source_hash(0, body)
 
 
-def graph(package: str) -> tuple[list[Source], list[Source]]:
-    """The modules that kolla_start always imports, each after those it needs, and all others."""
-    sources: dict[str, Source] = {}
-    always: list[Source] = []
+def _together(found: dict[str, Source]) -> Iterable[list[Source]]:
+    """What the same commands need at once: marshal is fastest with one piece. The rest singly."""
+    needed = {command: needs(first, found) for command, first in STARTS.items()}
+    together: dict[frozenset[str], list[Source]] = {}
+    for name, each in found.items():
+        by = [command for command in STARTS if name in needed[command]]
+        together.setdefault(frozenset(by or [name]), []).append(each)
+    return together.values()
 
-    def found(name: str) -> Source | None:
-        if name not in sources:
-            place = f"{package}{name[len(PACKAGE) :].replace('.', '/')}"
-            for path in (f"{place}/__init__.py", f"{place}.py"):
-                if os.path.exists(path):
-                    sources[name] = Source(name, path)
-                    break
-        return sources.get(name)
 
-    def visit(source: Source, on_the_way: tuple[str, ...]) -> None:
-        for name in source.always:
-            each = found(name)
-            if each is not None and each not in always and name not in on_the_way:
-                visit(each, (*on_the_way, name))
-        if source not in always:
-            always.append(source)
-
-    first, *others = (found(name) for name in STARTS.values())
-    assert first is not None
-    visit(first, (first.name,))
-    sometimes: list[Source] = []
-    waiting = [*always, *filter(None, others)]
+def needs(first: str, found: dict[str, Source]) -> set[str]:
+    """A module and all that is imported with it."""
+    met: set[str] = set()
+    waiting = [first]
     while waiting:
-        source = waiting.pop(0)
-        if source not in always and source not in sometimes:
-            sometimes.append(source)
-        for name in (*source.always, *source.sometimes):
-            each = found(name)
-            if each is not None and each not in always and each not in sometimes:
-                waiting.append(each)
-    return always, sometimes
+        name = waiting.pop()
+        if name in found and name not in met:
+            met.add(name)
+            waiting += found[name].always
+    return met
+
+
+def sources(package: str) -> dict[str, Source]:
+    """The modules that a start may import, by name."""
+    found: dict[str, Source] = {}
+    waiting = list(STARTS.values())
+    while waiting:
+        name = waiting.pop()
+        place = f"{package}{name[len(PACKAGE) :].replace('.', '/')}"
+        for path in (f"{place}/__init__.py", f"{place}.py"):
+            if name not in found and os.path.exists(path):
+                found[name] = Source(name, path)
+                waiting += [*found[name].always, *found[name].sometimes]
+    return found
 
 
 def _imports(body: list[ast.stmt], inside: bool) -> Iterator[str]:

@@ -5,7 +5,7 @@ File names come from directories that a service can write, so what a terminal wo
 escaped before it is written.
 """
 
-import os
+import posix as os
 import time
 
 # The names of levels are those of Python's logging, as upstream prints them.

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
 import errno
-import os
-from _collections_abc import Callable
+import posix as os
 
-from kolla_start import log
+from kolla_start import kernel, log
 from kolla_start.disk.walk import Unsafe
 from kolla_start.errors import EXIT_BUG, EXIT_REFUSED, Failed, Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 # Python ignores these two for itself (the write then fails, signal(7)); nobody after us should.
@@ -58,7 +58,7 @@ def _settle() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open("/dev/null", os.O_RDWR)
     # With SIGCHLD ignored the kernel reaps our children, and no waitpid(2) tells how they ended.
     for number in range(1, _signal.NSIG):
         if _signal.getsignal(number) == _signal.SIG_IGN and number not in IGNORED:
@@ -117,7 +117,7 @@ def _said(error: OSError) -> str:
     """`PATH: what the system said; what to do`."""
     named = error.filename
     if isinstance(named, bytes):
-        named = os.fsdecode(named)
+        named = kernel.decode(named)
     said = error.strerror or str(error) or type(error).__name__
     what = _ADVICE.get(error.errno or 0, "mend it, and start again")
     return f"{named}: {said}; {what}" if isinstance(named, str) else f"{said}; {what}"

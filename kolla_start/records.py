@@ -19,9 +19,10 @@ what to restore: the plan does.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
 
+from kolla_start import kernel
 from kolla_start.disk import read, remove, walk, write
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document.text import parse_json
@@ -227,7 +228,7 @@ def load(place: Home) -> Records:
 def _path(value: object) -> str:
     if type(value) is not str or value[:1] != "/" or "\0" in value:
         raise ValueError(f"{value!r} is no path")
-    os.fsencode(value)  # a ValueError as well
+    kernel.encode(value)  # a ValueError as well
     return value
 
 
@@ -246,7 +247,7 @@ def _read(path: str) -> dict[str, Any]:
     data = recorded(path)
     if data is None:
         return {}
-    found = parse_json(data.decode("utf-8", "surrogateescape"))
+    found = parse_json(kernel.decode(data))
     if type(found) is not dict:
         raise ValueError(f"{path} holds no JSON object")
     return found
@@ -329,7 +330,7 @@ def read_launch(place: Home) -> Launch:
     data = recorded(place.run_command)
     if data is None:
         raise refuse(f"no {place.run_command}: kolla_set_configs has not succeeded here")
-    launch = Launch(_command(data.decode("utf-8", "surrogateescape")), None, (), False)
+    launch = Launch(_command(kernel.decode(data)), None, (), False)
     text = recorded(place.options)
     if text is None:
         return launch

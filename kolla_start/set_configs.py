@@ -5,11 +5,10 @@ On the container-start path: kolla_start runs the same functions in its own proc
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
-from _collections_abc import Callable
 
-from kolla_start import log, process, records
+from kolla_start import kernel, log, process, records
 from kolla_start.apply import apply, settle
 from kolla_start.disk import source, walk, write
 from kolla_start.document import load
@@ -28,6 +27,7 @@ from kolla_start.plan.decide import decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeVar
 
     from kolla_start.document.load import Config
@@ -188,5 +188,5 @@ def main() -> None:
 
 
 def _main() -> int:
-    configure(os.environ.get("KOLLA_CONFIG_STRATEGY"))
+    configure(kernel.variable("KOLLA_CONFIG_STRATEGY"))
     return EXIT_OK

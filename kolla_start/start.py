@@ -9,10 +9,10 @@ On the container-start path. Three ways, by who runs it:
 
 from __future__ import annotations
 
-import os
+import posix as os
 import sys
 
-from kolla_start import accounts, log, records, set_configs
+from kolla_start import accounts, kernel, log, records
 from kolla_start.errors import EXIT_OK
 from kolla_start.launch import cacerts, privileges, projects, service
 from kolla_start.process import run
@@ -38,17 +38,16 @@ def start(arguments: tuple[str, ...]) -> NoReturn:
     """
     environ = service.environment()
     service.umask(environ)  # that it is one is known before anything is changed
-    strategy = os.environ.get("KOLLA_CONFIG_STRATEGY")
     user = None
     if os.geteuid() == 0:
-        asked = set_configs.configure(strategy)
+        asked = _configure()
         cacerts.install()
         projects.install()
-        user = os.environ.get("KOLLA_SERVICE_USER")
+        user = kernel.variable("KOLLA_SERVICE_USER")
     elif service.can_sudo():
         asked = _through_sudo(environ)
     else:
-        asked = set_configs.configure(strategy)
+        asked = _configure()
         if cacerts.needed():
             log.warning("CA certificates: to install them needs root, left out")
         if projects.needed():
@@ -58,6 +57,12 @@ def start(arguments: tuple[str, ...]) -> NoReturn:
     if account is not None:
         environ.update(account.environment())
     service.launch(asked.command, environ, arguments)
+
+
+def _configure() -> records.Launch:
+    from kolla_start import set_configs  # most of this program, and not for who goes through sudo
+
+    return set_configs.configure(kernel.variable("KOLLA_CONFIG_STRATEGY"))
 
 
 def _through_sudo(environ: dict[bytes, bytes]) -> records.Launch:

@@ -7,14 +7,17 @@ directories and ask for the status of entries, which os.DirEntry keeps; the swee
 from __future__ import annotations
 
 import _thread
-import os
+import posix as os
 import time
-from _collections_abc import Callable, Iterator
 from _queue import SimpleQueue
 from itertools import islice
 
 from kolla_start.disk.level import Level, ask
 from kolla_start.disk.walk import LIST, join
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 _CREW = 64  # threads
 _AHEAD = 6  # directories that they open before their turn, each of them two descriptors

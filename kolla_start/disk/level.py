@@ -6,14 +6,15 @@ On the container-start path, imported for `permissions` only: the standard libra
 from __future__ import annotations
 
 import errno
-import os
-from _collections_abc import Iterable, Iterator
+import posix as os
 
 from kolla_start.disk import walk
 from kolla_start.disk.walk import LIST, ROOT_ONLY, SEVERAL, identity, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from kolla_start.disk.sweep import Wanted
 
 _LISTED = 256  # entries that are listed of a directory before its turn

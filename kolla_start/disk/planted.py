@@ -10,12 +10,15 @@ the kernel lets a user link to what it can read and write.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
-from _collections_abc import Callable
 
 from kolla_start.disk import walk
 from kolla_start.disk.walk import ROOT_ONLY, Unsafe, join, split, trusted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Unix98 terminals, which engines give to a container that has one (Documentation/admin-guide/
 # devices.txt of the kernel).

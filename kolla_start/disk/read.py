@@ -7,9 +7,8 @@ On the container-start path: the standard library alone. Nothing here writes. Pa
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
-from _collections_abc import Callable
 
 from kolla_start import kernel
 from kolla_start.disk import walk
@@ -17,6 +16,7 @@ from kolla_start.disk.walk import ACL, Unsafe, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import TypeVar
 
     from kolla_start.disk.walk import Walk
@@ -297,7 +297,7 @@ def _mounted() -> dict[str, str]:
         found = {}
         for line in kernel.read("/proc/self/mountinfo").splitlines():
             # Blanks are written as octal escapes there.
-            place = _unescape(line.split(b" ", 5)[4]).decode("utf-8", "surrogateescape")
+            place = kernel.decode(_unescape(line.split(b" ", 5)[4]))
             found[place] = line.rpartition(b" - ")[2].split(b" ", 1)[0].decode()
         _table.update(sorted(found.items()))
     return _table

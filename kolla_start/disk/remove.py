@@ -7,7 +7,7 @@ mounted inside a tree is not ours to remove.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 
 from kolla_start.disk import read, walk
 from kolla_start.disk.walk import LIST, Unsafe, identity, split

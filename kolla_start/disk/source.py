@@ -14,7 +14,7 @@ whether it is still the one.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
 
 from kolla_start.disk import planted, read, walk

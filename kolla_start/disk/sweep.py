@@ -10,15 +10,16 @@ are done, once, as the last link to it has it.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
-from _collections_abc import Callable
 
 from kolla_start.disk import planted
 from kolla_start.disk.walk import Unsafe, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     # What a thing should have: uid, gid, mode of files, mode of directories (None: as it is).
     Wanted = tuple[int, int, int | None, int | None]
     # For the entries of a directory: one answer for all of them, or a function of the full path.

@@ -11,10 +11,9 @@ links are those of the image (or root's). Anywhere else a link is changed itself
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
 import time
-from _collections_abc import Iterable, Iterator
 
 from kolla_start.disk import planted, walk
 from kolla_start.disk.level import Level, ask
@@ -23,6 +22,8 @@ from kolla_start.disk.walk import LIST, ROOT_ONLY, Unsafe, identity, join, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from kolla_start.disk.ahead import Crew
     from kolla_start.disk.sweep import Wanted
 

@@ -21,14 +21,13 @@ whoever writes to a path has it forgotten first: forget().
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
-
-# Not collections.abc: it would import collections.
-from _collections_abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     # What stands at a path in the state that a walk is to see: nothing (False), a directory (True),
     # a link to somewhere (its target), or whatever the disk has (None).
     Stands = bool | str | None

@@ -11,15 +11,16 @@ touched.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
-from _collections_abc import Callable
 
 from kolla_start.disk import planted, read, remove, walk
 from kolla_start.disk.walk import ACL, Unsafe, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kolla_start.disk.source import Source
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -291,7 +292,7 @@ def _rewrite(
     buffer = os.memfd_create("kolla_start")
     try:
         fill(buffer)
-        os.lseek(buffer, 0, os.SEEK_SET)
+        os.lseek(buffer, 0, 0)
         data = read.whole(buffer)
     finally:
         os.close(buffer)

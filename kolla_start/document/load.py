@@ -8,7 +8,7 @@ the privileged stage elsewhere.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
 
 from kolla_start.disk import source

@@ -11,7 +11,7 @@ environment, and which certificates are the operator's certificates.py says.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
 
 from kolla_start import errors, log, records

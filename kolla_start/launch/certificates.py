@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import errno
 import stat
-from _collections_abc import Callable, Iterable
 
 from kolla_start import errors, log
 from kolla_start.disk import read, source, walk
 from kolla_start.disk.source import Source
 from kolla_start.disk.walk import Unsafe
-from kolla_start.document import load
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 MOUNTED = f"{source.MOUNTED}/ca-certificates"
 COPIED = "/var/lib/kolla/share/ca-certificates"
@@ -82,6 +84,8 @@ def _copies(kept: Callable[[str], bytes | None], say: bool) -> dict[str, bytes]:
 
 def _delivered() -> set[bytes]:
     """All that the document's sources hold for COPIED; nothing where there is no good document."""
+    from kolla_start.document import load
+
     found: set[bytes] = set()
     try:
         entries = load.load().config_files

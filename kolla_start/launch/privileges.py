@@ -11,11 +11,14 @@ the change, and not return unless the kernel itself says that the change is comp
 
 from __future__ import annotations
 
-import os
-from _collections_abc import Callable
+import posix as os
 
 from kolla_start import errors, kernel, log
 from kolla_start.accounts import Account, UnknownOwner, resolve
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # linux/prctl.h, linux/capability.h
 _PR_SET_KEEPCAPS = 8
@@ -121,7 +124,7 @@ def _must_fail(what: str, step: Callable[[], None]) -> None:
 def status() -> dict[str, list[str]]:
     """The fields of /proc/self/status, each as its words (proc(5)). Raises Refused."""
     try:
-        text = kernel.read("/proc/self/status").decode("utf-8", "surrogateescape")
+        text = kernel.decode(kernel.read("/proc/self/status"))
     except OSError as error:
         raise errors.refuse(f"/proc/self/status: {error.strerror}; mount /proc") from None
     fields = [line.partition(":") for line in text.split("\n")]

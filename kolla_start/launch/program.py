@@ -7,10 +7,10 @@ warnings). It reads nothing but the names on PATH, and changes nothing before th
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
 
-from kolla_start import errors, log, process
+from kolla_start import errors, kernel, log, process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def split(command: str) -> list[str]:
 def encoded(word: str) -> bytes:
     """A word as exec takes it. Raises Refused where no argument can carry it."""
     try:
-        data = word.encode("utf-8", "surrogateescape")
+        data = kernel.encode(word)
     except UnicodeEncodeError:
         data = b"\0"
     if b"\0" in data:
@@ -76,14 +76,14 @@ def script_to_source(environ: dict[bytes, bytes]) -> bool:
         except OSError as error:
             # bash would pass over it; a service without its preparation is worse than none.
             raise errors.refuse(
-                f"{errors.cause(error, os.fsdecode(candidate))}; mend or remove it"
+                f"{errors.cause(error, kernel.decode(candidate))}; mend or remove it"
             ) from None
         if os.access(candidate, os.R_OK):
             return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
         unreadable = unreadable or candidate
     if unreadable:
         raise errors.refuse(
-            f"{os.fsdecode(unreadable)}: uid {os.geteuid()}, which the service runs as, cannot "
+            f"{kernel.decode(unreadable)}: uid {os.geteuid()}, which the service runs as, cannot "
             "read it; make it readable for all in the image"
         )
     return False
@@ -138,8 +138,10 @@ def search(name: bytes, environ: dict[bytes, bytes]) -> bytes:
             return candidate
         second = second or candidate
     if second is None:
-        tried = os.fsdecode(b":".join(_path(environ)))
-        _give_up(errors.EXIT_NOT_FOUND, f"{os.fsdecode(name)}: command not found in PATH ({tried})")
+        tried = kernel.decode(b":".join(_path(environ)))
+        _give_up(
+            errors.EXIT_NOT_FOUND, f"{kernel.decode(name)}: command not found in PATH ({tried})"
+        )
     return second
 
 
@@ -147,7 +149,7 @@ def become(
     program: bytes, argv: list[bytes], environ: dict[bytes, bytes], umask: int | None = None
 ) -> NoReturn:
     """execve(2), with this umask or the inherited one. Raises SystemExit(126 or 127), as bash."""
-    shown = os.fsdecode(program)
+    shown = kernel.decode(program)
     process.hand_over(umask)
     try:
         os.execve(program, argv, environ)
@@ -159,7 +161,7 @@ def become(
         become(BASH, [BASH, b"--", program, *argv[1:]], environ, umask)
     if problem.errno != errno.ENOENT:
         _give_up(errors.EXIT_NOT_EXECUTABLE, f"{shown}: cannot execute: {problem.strerror}")
-    if os.path.exists(program):
+    if os.access(program, os.F_OK):
         what = "the interpreter that its first line names, or its loader, does not exist"
         _give_up(errors.EXIT_NOT_FOUND, f"{shown}: cannot execute: {what}")
     _give_up(errors.EXIT_NOT_FOUND, f"{shown}: no such file")

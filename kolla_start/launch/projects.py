@@ -6,7 +6,6 @@ environment of our own: a private index or a proxy belongs into the image's /etc
 
 from __future__ import annotations
 
-import os
 import stat
 
 from kolla_start import errors, log
@@ -58,8 +57,8 @@ def install() -> None:
 
 def _pip(project: str) -> int:
     environ = service.clean_environment()
-    environ[b"PATH"] = os.fsencode(f"{VENV}/bin:") + environ[b"PATH"]
-    environ[b"VIRTUAL_ENV"] = os.fsencode(VENV)
+    environ[b"PATH"] = f"{VENV}/bin:".encode() + environ[b"PATH"]
+    environ[b"VIRTUAL_ENV"] = VENV.encode()
     program = f"{VENV}/bin/pip"
     try:
         return service.run([program, "install", "-U", project], environ, quiet=True)

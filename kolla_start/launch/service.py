@@ -9,8 +9,7 @@ where there is something for it to do. Nothing is done here as root that a calle
 
 from __future__ import annotations
 
-import os
-import posix
+import posix as os
 import stat
 
 from kolla_start import accounts, errors, kernel, log, process
@@ -25,11 +24,11 @@ _SUDO_NEEDS = 1 << 6 | 1 << 7  # CAP_SETGID and CAP_SETUID, linux/capability.h
 
 
 def environment() -> dict[bytes, bytes]:
-    """The environment as the engine gave it, whatever has been done to os.environ since.
+    """The environment as the engine gave it.
 
     Call it before privileges are dropped: /proc/self/environ cannot be read afterwards.
     """
-    given = dict(posix.environ)
+    given = dict(os.environ)
     given.pop(b"", None)  # "=value": legal to execve(2), not to Python's
     if b"LC_CTYPE" in given:
         # In a C locale the interpreter sets LC_CTYPE for itself and its children (PEP 538).
@@ -58,7 +57,7 @@ def umask(environ: dict[bytes, bytes]) -> int | None:
     # Not int() alone, which takes signs, blanks and underscores.
     if asked.strip(b"01234567") or int(asked, 8) > 0o777:
         raise errors.refuse(
-            f"{program.UMASK.decode()} is {os.fsdecode(asked)!r}, no umask; write octal digits, "
+            f"{program.UMASK.decode()} is {kernel.decode(asked)!r}, no umask; write octal digits, "
             "from 000 to 777, as in 0027"
         )
     return int(asked, 8)
@@ -101,7 +100,9 @@ def launch(
     if not argv:
         log.info("the command is empty: nothing is run")
         raise SystemExit(errors.EXIT_OK)
-    shown = command.rstrip("\n") if isinstance(command, str) else os.fsdecode(program.joined(argv))
+    shown = (
+        command.rstrip("\n") if isinstance(command, str) else kernel.decode(program.joined(argv))
+    )
     log.info(f"Running command: '{shown}'")
     program.become(program.search(argv[0], environ), argv, environ, mask)
 

@@ -5,7 +5,7 @@ On the container-start path. Nothing here writes.
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
 
 from kolla_start.disk import planted, read, walk

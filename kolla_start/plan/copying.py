@@ -5,7 +5,7 @@ On the container-start path. It reads nothing: what there is to copy has been fo
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
 
 from kolla_start.disk import read, source

@@ -5,7 +5,7 @@ On the container-start path. It reads the disk and changes nothing.
 
 from __future__ import annotations
 
-from kolla_start import records
+from kolla_start import kernel, records
 from kolla_start.disk import source
 from kolla_start.disk.walk import Unsafe
 from kolla_start.errors import Refused, cause
@@ -64,7 +64,7 @@ def _plan(config: Config, draft: Draft, home: Home) -> Plan:
     foresee(draft, plan.steps, comparison.fresh)
     record(draft, plan, home, originals.stuck)
     text = records.command_text(config.command)
-    if records.recorded(home.run_command) != text.encode("utf-8", "surrogateescape"):
+    if records.recorded(home.run_command) != kernel.encode(text):
         plan.command = text
     options = launch.options_text()
     plan.options = records.recorded(home.options) != (options and options.encode())

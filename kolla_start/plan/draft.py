@@ -8,7 +8,7 @@ back is not looked through.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
 
 from kolla_start.disk import read, source, walk

@@ -6,7 +6,7 @@ under them (originals.py), and `permissions` have the last word (permissions.py)
 
 from __future__ import annotations
 
-import os
+import posix as os
 import stat
 
 from kolla_start import accounts

@@ -8,7 +8,6 @@ anything twice or undoes its own work.
 from __future__ import annotations
 
 import errno
-from _collections_abc import Callable
 
 from kolla_start.disk import planted, read, walk
 from kolla_start.disk.walk import Unsafe, split
@@ -27,6 +26,8 @@ from kolla_start.plan.wanted import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kolla_start.disk import sweep
     from kolla_start.document.load import Config, Permission
     from kolla_start.errors import Loc

@@ -9,7 +9,7 @@ every other one sees.
 from __future__ import annotations
 
 import errno
-import os
+import posix as os
 import stat
 
 from kolla_start.disk import read, source, walk

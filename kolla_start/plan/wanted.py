@@ -6,13 +6,13 @@ On the container-start path. It knows no disk and decides nothing.
 from __future__ import annotations
 
 import stat
-from _collections_abc import Iterator
 
 from kolla_start.disk.walk import join, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from kolla_start.disk.source import Source
     from kolla_start.errors import Loc

@@ -11,25 +11,31 @@ from sandbox import TREE, VENV, Sandbox
 
 from kolla_start import install
 
-# From their sources. Those of the second list are imported inside functions, and by most starts.
-OWN = """
-accounts apply disk disk.planted disk.read disk.remove disk.source disk.walk disk.write document
-document.judge document.load document.rules document.table document.text errors kernel launch
-launch.cacerts launch.certificates launch.privileges launch.program launch.projects launch.service
-log plan plan.compare plan.decide plan.draft plan.foresee plan.gather plan.originals
-plan.permissions plan.recorded plan.sources plan.steps plan.wanted process records set_configs start
+# Of every start; of one that does the privileged stage itself; of one whose document asks for it.
+START = """
+accounts disk disk.planted disk.read disk.remove disk.source disk.walk disk.write document
+document.text errors kernel launch launch.cacerts launch.certificates launch.privileges
+launch.program launch.projects launch.service log process records start
 """.split()
-LATER = "disk.level disk.sweep disk.tree".split()
+PRIVILEGED = """
+apply document.judge document.load document.rules document.table plan plan.compare plan.copying
+plan.decide plan.draft plan.foresee plan.gather plan.originals plan.permissions plan.recorded
+plan.sources plan.steps plan.wanted set_configs
+""".split()
+ASKED = "disk.level disk.sweep disk.tree".split()
+# By the import system and not with what needs them: what is imported inside functions.
+LATER = ["set_configs", "disk.sweep", "disk.tree"]
 
 # What the interpreter itself has loaded before the first line of ours is no business of ours; which
-# of these that is depends on its version (from 3.13 on, `os` brings errno).
-BORROWED = "_json errno fcntl gc grp itertools pwd".split()
+# of these that is depends on its version.
+BORROWED = "_json _stat errno fcntl gc grp itertools pwd stat".split()
 FUTURE = ["__future__"]  # is no import where the modules were compiled beforehand
 
 # DESIGN's fifth invariant names these; `re` and what it brings would cost a third of a start.
 FORBIDDEN = """
 pydantic jsonschema psutil yaml argparse logging shutil subprocess typing pathlib dataclasses ctypes
 json re enum functools collections contextlib glob fnmatch tempfile threading inspect signal site
+os _collections_abc
 """.split()
 
 
@@ -41,7 +47,7 @@ def imported(
 ) -> tuple[set[str], set[str]]:
     """The modules of a start up to the exec that a bare interpreter has not, and those it has."""
     flags = ["-I", "-S", "-B", "-X", "utf8", "-X", "importtime"]
-    bare = sandbox.run([python, *flags, "-c", "import os, stat"], check=True)
+    bare = sandbox.run([python, *flags, "-c", "pass"], check=True)
     done = sandbox.run([python, *flags, command], env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
     assert done.returncode == 0, done.stderr
     return names(done.stderr) - names(bare.stderr), names(bare.stderr)
@@ -84,7 +90,7 @@ def container(sandbox: Sandbox) -> Sandbox:
 
 
 def expected(bare: set[str], at_once: bool) -> set[str]:
-    own = LATER if at_once else [*OWN, *LATER]
+    own = LATER if at_once else [*START, *PRIVILEGED, *ASKED]
     names = {f"kolla_start.{name}" for name in own} | set(BORROWED)
     return names - bare if at_once else (names | {"kolla_start", *FUTURE}) - bare
 
@@ -112,11 +118,17 @@ def test_the_modules_of_a_start_from_the_sources(container: Sandbox) -> None:
         assert found == expected(bare, at_once=False)
 
 
-def test_the_one_file_holds_what_is_imported() -> None:
-    always, sometimes = install.graph(f"{TREE}/kolla_start")
-    names = ["kolla_start", *(f"kolla_start.{name}" for name in OWN)]
-    assert sorted(each.name for each in always) == sorted(names)
-    assert {f"kolla_start.{name}" for name in LATER} <= {each.name for each in sometimes}
+def needed(first: str) -> set[str]:
+    """What a module of ours needs of ours, in the one file."""
+    found = install.needs(f"kolla_start.{first}", install.sources(f"{TREE}/kolla_start"))
+    return {name.partition(".")[2] for name in found} - {""}
+
+
+def test_a_start_through_sudo_needs_no_plan() -> None:
+    """It has the privileged stage done by another process, which needs nothing of the launch."""
+    assert needed("start") == set(START)
+    launch = {name for name in START if name.partition(".")[0] == "launch"}
+    assert needed("set_configs") == {*START, *PRIVILEGED} - launch - {"start"}
 
 
 def test_a_start_under_every_python_of_this_machine(
