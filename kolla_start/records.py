@@ -13,8 +13,8 @@ On the container-start path: reads two small files, writes only what changed.
     /configured                      COPY_ONCE has succeeded
 
 Where `/` cannot be written all of it lies under /run/kolla. Records are believed only where nobody
-but root (and this very user) can have written them, or any directory above them. It must not decide
-what to restore: the plan does.
+but root (and this very user) can have written them, or any directory above them; who can write /etc
+itself is root in all but name. It must not decide what to restore: the plan does.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from __future__ import annotations
 import os
 import stat
 
+from kolla_start import log
 from kolla_start.disk import read, remove, walk, write
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document.text import parse_json
 from kolla_start.errors import refuse
 
 READ_ONLY_HOME = "/run/kolla"
+
+_FILES = frozenset(("state", "kolla_start", "lock"))  # beside the originals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +57,7 @@ class Home:
     def kept(self, path: str) -> str:
         """Where the original of a path is kept: upstream's place, but clear of our own files."""
         first = path.split("/", 2)[1]
-        ours = first in ("state", "kolla_start", "lock", "cacerts", "root")
+        ours = first in (*_FILES, "cacerts", "root")
         clear = "/root" if ours or first.startswith(remove.TEMPORARY) else ""
         return f"{self.defaults}{clear}{path}"
 
@@ -73,17 +76,29 @@ class Home:
 
 
 def _open_to_others(path: str) -> bool:
-    """Whether somebody else can have put a record there."""
+    """Whether somebody else can have put a record there; judged by the nearest directory there is.
+
+    Whoever can write /etc says who root is (passwd(5)) and what its programs load (ld.so(8)), and
+    is not to be kept from anything. Below it only root can have filled a directory that is root's
+    and that nobody else can write: rename(2) brings none of the kind from elsewhere.
+    """
+    there = True
     while True:
         path = split(path)[0]
+        if path == "/etc":
+            return False
         try:
-            return walk.directory(path).sole != walk.ROOT_ONLY
+            found = walk.directory(path)
         except FileNotFoundError:
-            return False  # then nothing is recorded there
+            there = False  # root will make it, for nobody else to write
         except NotADirectoryError:
             pass  # whoever can write what it lies in has put it there
         except (Unsafe, PermissionError):
             return True
+        else:
+            if path.startswith("/etc/"):
+                return not found.private
+            return (found.sole if there else found.mover_of(own=True)) != walk.ROOT_ONLY
 
 
 def home() -> Home:
@@ -267,9 +282,9 @@ def _json(value: object) -> str:
 def prepare(place: Home) -> None:
     """Make the records' directory. Root's alone: the originals of secrets lie in it.
 
-    What is not believed goes, and the directory that it lies in (/run/kolla, an emptyDir that is
-    open to all, say) becomes private first: the next start can then believe what this one leaves.
-    Raises OSError and Unsafe.
+    What is not believed is put away, and the directory that it lies in (/run/kolla, an emptyDir
+    that is open to all, say) becomes private first: the next start can then believe what this one
+    leaves. Raises OSError and Unsafe.
     """
     if not place.believed():
         records = (place.defaults, place.options, place.run_command, place.configured)
@@ -278,7 +293,7 @@ def prepare(place: Home) -> None:
             planted.append(place.defaults)
         _take(split(place.defaults)[0])
         for path in planted:
-            remove.remove(path)
+            _put_away(path)
     for made in write.make_parents(place.lock):
         write.sync_directory(split(made)[0])
     status = read.lstat(place.defaults)
@@ -294,9 +309,25 @@ def _take(path: str) -> None:
         if not walk.directory(path).private:
             write.make_directory(path, 0o755)
     except Unsafe:
-        remove.remove(path)  # somebody's own, where it should be
+        _put_away(path)  # somebody's own, where it should be
     except (FileNotFoundError, PermissionError):
         pass  # What is recorded in it is not believed, then.
+
+
+def _put_away(path: str) -> None:
+    """Let nothing be at a record's place. What may hold an image's originals is kept beside it.
+
+    Nor is it ours to remove: who can write there can have moved a neighbour's tree to it.
+    """
+    try:
+        if set(read.names(path)) <= _FILES:
+            remove.remove(path)  # no original in it
+            return
+    except (OSError, Unsafe):
+        pass
+    aside = remove.set_aside(path)
+    if aside is not None:
+        log.warning(f"{path}: others could have put it there; it is kept as {aside}")
 
 
 def write_state(place: Home, records: Records) -> None:

@@ -34,6 +34,32 @@ def remove(path: str) -> None:
         os.rmdir(name, dir_fd=at)
 
 
+def set_aside(path: str) -> str | None:
+    """Rename a directory to PATH.NUMBER and say where; anything else at the path is removed."""
+    parent, name = split(path)
+    walk.forget(path)
+    try:
+        at = walk.directory(parent).fd
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    number = 0
+    while True:
+        try:
+            os.unlink(name, dir_fd=at)
+            return None
+        except FileNotFoundError:
+            return None
+        except (IsADirectoryError, PermissionError):
+            number += 1
+        try:
+            os.rename(name, f"{name}.{number}", src_dir_fd=at, dst_dir_fd=at)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise OSError(error.errno, error.strerror, path) from None
+        else:
+            return f"{path}.{number}"
+
+
 def remove_empty(path: str) -> bool:
     """Remove a directory if it is empty (rmdir(2)); says whether it did."""
     parent, name = split(path)

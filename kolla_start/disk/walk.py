@@ -96,12 +96,12 @@ class Directory:
         self.mover = mover
         self.sole = mover if free else sole_writer(mover, status, fd)
 
-    def mover_of(self, child: os.stat_result) -> int:
-        """Who could have moved what lies in it: what is root's alone nobody else out of a
-        directory of root with the sticky bit (inode(7)).
+    def mover_of(self, own: bool) -> int:
+        """Who could have moved what lies in it: root's `own`, which is private(), nobody else out
+        of a directory of root with the sticky bit (inode(7)).
         """
         sticky = self.status.st_mode & stat.S_ISVTX and trusted(self.status.st_uid)
-        return self.mover if sticky and private(child) else self.sole
+        return self.mover if sticky and own else self.sole
 
 
 def sole_writer(above: int, status: os.stat_result, fd: int) -> int:
@@ -215,7 +215,7 @@ class Walk:
         if len(self._open) >= _REMEMBERED:
             # The older half; whoever goes down two trees at once still needs the others.
             self._close([known for known in self._open if known != "/"][: _REMEMBERED // 2])
-        found = self._open[real] = Directory(fd, real, status, here.mover_of(status), free)
+        found = self._open[real] = Directory(fd, real, status, here.mover_of(private(status)), free)
         return found
 
     def resolve(
