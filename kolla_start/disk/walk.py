@@ -367,20 +367,25 @@ def declare(given: list[Given]) -> None:
     _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
 
 
-def may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
-    """Whether the document gives an open directory, or something in it, to whom it belongs to.
-
-    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
-    is root's and stays root's goes through a directory of root that a group can write.
-    """
-    while _undeclared:  # most starts need no such step, and find out nothing
+def declared() -> list[Given]:
+    """What was declared, by real paths."""
+    while _undeclared:  # most starts do not ask, and find out nothing
         given = _undeclared.pop()
         try:
             given.path = resolve(given.path)
         except (Unsafe, OSError):
             pass  # Whatever is wrong with it is said where its entry is planned.
         _declared.append(given)
-    found = [given for given in _declared if given.leads_through(real)]
+    return _declared
+
+
+def may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
+    """Whether the document gives an open directory, or something in it, to whom it belongs to.
+
+    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
+    is root's and stays root's goes through a directory of root that a group can write.
+    """
+    found = [given for given in declared() if given.leads_through(real)]
     return any(
         given.uid is None
         or given.uid == status.st_uid

@@ -50,9 +50,8 @@ def _plan(config: Config, draft: Draft, home: Home) -> Plan:
         config.command, config.user, config.capabilities, config.no_new_privileges
     )
     gather(config, draft)
-    originals = Originals(draft)
     if not draft.faults:
-        originals.restore()
+        Originals(draft).restore()
     plan = Plan(draft.records, launch, permissions.collect(config, draft))
     plan.warnings = draft.warnings
     if draft.faults:
@@ -62,7 +61,7 @@ def _plan(config: Config, draft: Draft, home: Home) -> Plan:
     plan.steps = comparison.steps
     remove_stale_parents(draft, plan)
     foresee(draft, plan.steps, comparison.fresh)
-    record(draft, plan, home, originals.stuck)
+    record(draft, plan, home)
     text = records.command_text(config.command)
     if records.recorded(home.run_command) != text.encode("utf-8", "surrogateescape"):
         plan.command = text
