@@ -12,9 +12,10 @@ On the container-start path: reads two small files, writes only what changed.
                                      names any: readable for the unprivileged stage
     /configured                      COPY_ONCE has succeeded
 
-Where `/` cannot be written all of it lies under /run/kolla. Records are believed only where nobody
-but root (and this very user) can have written them, or any directory above them; who can write /etc
-itself is root in all but name. It must not decide what to restore: the plan does.
+/etc/kolla may be a link of the image. Where `/` cannot be written all of it lies under /run/kolla.
+Records are believed only where nobody but root (and this very user) can have written them, or any
+directory above them; who can write /etc itself is root in all but name. It must not decide what to
+restore: the plan does.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ import stat
 from kolla_start import log
 from kolla_start.disk import read, remove, walk, write
 from kolla_start.disk.walk import Unsafe, split
-from kolla_start.document.text import parse_json
+from kolla_start.document.text import parse_json, to_json
 from kolla_start.errors import refuse
 
 READ_ONLY_HOME = "/run/kolla"
+PREFIXES = ("", READ_ONLY_HOME)  # of all the places that there are
 
 _FILES = frozenset(("state", "kolla_start", "lock"))  # beside the originals
 
@@ -38,18 +40,24 @@ if TYPE_CHECKING:
 
 
 class Home:
-    """Where the records of this container are."""
+    """Where the records of this container are.
+
+    base: their directory, and what else is remembered in it; a link of the image is followed here,
+          once, so that everybody speaks of the real place
+    """
 
     __slots__ = (
-        "configured", "defaults", "lock", "options", "own", "prefix", "run_command", "state",
+        "base", "configured", "defaults", "lock", "options", "own", "prefix", "run_command",
+        "state",
     )  # fmt: skip
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+        self.base = prefix or _real("/etc/kolla")
         self.run_command = f"{prefix}/run_command"
         self.configured = f"{prefix}/configured"
-        self.defaults = f"{prefix or '/etc/kolla'}/defaults"
-        self.options = f"{prefix or '/etc/kolla'}/options"
+        self.defaults = f"{self.base}/defaults"
+        self.options = f"{self.base}/options"
         self.state = f"{self.defaults}/state"
         self.own = f"{self.defaults}/kolla_start"
         self.lock = f"{self.defaults}/lock"
@@ -75,6 +83,14 @@ class Home:
         return self.believed()
 
 
+def _real(path: str) -> str:
+    """The path, its links followed if only root can have made them."""
+    try:
+        return walk.resolve(path, follow=True)
+    except (OSError, Unsafe):
+        return path  # What is wrong with it is said where it is used.
+
+
 def _open_to_others(path: str) -> bool:
     """Whether somebody else can have put a record there; judged by the nearest directory there is.
 
@@ -89,10 +105,9 @@ def _open_to_others(path: str) -> bool:
             return False
         try:
             found = walk.directory(path)
-        except FileNotFoundError:
-            there = False  # root will make it, for nobody else to write
-        except NotADirectoryError:
-            pass  # whoever can write what it lies in has put it there
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # Root will make it, for nobody else to write; what is no directory others can have put.
+            there, path = isinstance(error, NotADirectoryError), str(error.filename)
         except (Unsafe, PermissionError):
             return True
         else:
@@ -138,7 +153,7 @@ class Launch:
         """What the options file holds; None where all is as without one."""
         if not (self.user or self.capabilities or self.no_new_privileges):
             return None
-        return _json(
+        return to_json(
             {
                 "user": self.user,
                 "capabilities": list(self.capabilities),
@@ -267,18 +282,6 @@ def _read(path: str) -> dict[str, Any]:
     return found
 
 
-def _json(value: object) -> str:
-    """What json.dumps() gives: its encoder in C, without the module, which imports re."""
-    try:
-        from _json import encode_basestring_ascii, make_encoder
-    except ImportError:  # another interpreter than CPython
-        import json
-
-        return json.dumps(value)
-    encode = make_encoder(None, str, encode_basestring_ascii, None, ": ", ", ", False, False, False)
-    return "".join(encode(value, 0))
-
-
 def prepare(place: Home) -> None:
     """Make the records' directory. Root's alone: the originals of secrets lie in it.
 
@@ -291,7 +294,7 @@ def prepare(place: Home) -> None:
         planted = [path for path in records if _open_to_others(path)]
         if _open_to_others(place.state):
             planted.append(place.defaults)
-        _take(split(place.defaults)[0])
+        _take(place.base)
         for path in planted:
             _put_away(path)
     for made in write.make_parents(place.lock):
@@ -342,7 +345,7 @@ def write_own(place: Home, records: Records) -> None:
 
 def _write(path: str, content: dict[str, object]) -> None:
     # A line for each key: for whoever looks into it, and for grep.
-    lines = ",\n".join(f"{_json(key)}: {_json(value)}" for key, value in content.items())
+    lines = ",\n".join(f"{to_json(key)}: {to_json(value)}" for key, value in content.items())
     text = f"{{\n{lines}\n}}\n"
     # Flushed, or a power cut could leave nothing that can be read: the end of this container.
     write.write_file(path, text.encode(), os.geteuid(), os.getegid(), 0o644, sync=True)
@@ -352,7 +355,7 @@ def command_text(command: str | tuple[str, ...]) -> str:
     """The content of /run_command: the string as it is, a list as JSON."""
     if isinstance(command, str):
         return command
-    return _json(list(command))
+    return to_json(list(command))
 
 
 def read_launch(place: Home) -> Launch:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from kolla_start import records
 from kolla_start.disk import source
 from kolla_start.disk.walk import Unsafe
+from kolla_start.document import rules
 from kolla_start.errors import Refused, cause
 from kolla_start.plan import permissions
 from kolla_start.plan.compare import Comparison
@@ -31,6 +32,7 @@ def decide(config: Config, before: Records, home: Home) -> Plan:
     Raises Refused with every fault of sources, owners and destinations at once, and Changed where a
     source did not stay as it was while it was looked at.
     """
+    rules.keep(home.defaults, home.options)
     draft = Draft(before)
     try:
         plan = _plan(config, draft, home)
