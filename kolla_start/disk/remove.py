@@ -142,12 +142,15 @@ def _go_through(at: Directory, name: str, path: str, goes: bool) -> bool:
 
 
 def _enter(at: Directory, name: str) -> Directory:
-    """A directory of an open one, to be listed; whoever else could have put it there."""
+    """A directory of an open one, to be listed, and who else could have put it there.
+
+    Nobody where records are believed: what was kept there is root's to drop, whoever owns it.
+    """
     fd = os.open(name, LIST, dir_fd=at.fd)
     real, status = walk.join(at.real, name), os.fstat(fd)
-    return Directory(
-        fd, real, status, at.mover_of(walk.private(status)), real.startswith(walk.ours.free)
-    )
+    free = real.startswith(walk.ours.free)
+    mover = walk.ROOT_ONLY if free else at.mover_of(walk.private(status))
+    return Directory(fd, real, status, mover, free)
 
 
 def _within(here: Directory, goes: bool) -> list[str]:

@@ -40,6 +40,18 @@ def test_history_does_not_matter_there() -> None:
     as_first(furnish, documents, CONF, "/etc/other.conf")
 
 
+def test_the_original_of_a_service_s_directory_is_given_back_there(sandbox: Sandbox) -> None:
+    """What is kept below the records is root's to drop, whoever it belongs to."""
+    furnish(sandbox)
+    sandbox.mkdir("/srv/own/inner", owner="svc")
+    sandbox.chown("/srv/own", "svc")
+    sandbox.write("/srv/own/inner/file", "the image's", "svc")
+    applied(sandbox, document(entry("s", "/srv/own")))
+    applied(sandbox, document())
+    assert sandbox.read("/srv/own/inner/file") == "the image's"
+    assert not sandbox.exists("/etc/kolla/defaults/srv/own")
+
+
 def test_once_is_once_there(sandbox: Sandbox) -> None:
     furnish(sandbox)
     sandbox.document(COPIED)
