@@ -12,9 +12,10 @@ On the container-start path: reads two small files, writes only what changed.
                                      names any: readable for the unprivileged stage
     /configured                      COPY_ONCE has succeeded
 
-Where `/` cannot be written all of it lies under /run/kolla. Records are believed only where nobody
-but root (and this very user) can have written them, or any directory above them. It must not decide
-what to restore: the plan does.
+/etc/kolla may be a link of the image. Where `/` cannot be written all of it lies under /run/kolla.
+Records are believed only where nobody but root (and this very user) can have written them, or any
+directory above them; who can write /etc itself is root in all but name. It must not decide what to
+restore: the plan does.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ from __future__ import annotations
 import posix as os
 import stat
 
-from kolla_start import kernel
+from kolla_start import kernel, log
 from kolla_start.disk import read, remove, walk, write
 from kolla_start.disk.walk import Unsafe, split
-from kolla_start.document.text import parse_json
+from kolla_start.document.text import parse_json, to_json
 from kolla_start.errors import refuse
 
 READ_ONLY_HOME = "/run/kolla"
+PREFIXES = ("", READ_ONLY_HOME)  # of all the places that there are
+
+_FILES = frozenset(("state", "kolla_start", "lock"))  # beside the originals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,18 +40,24 @@ if TYPE_CHECKING:
 
 
 class Home:
-    """Where the records of this container are."""
+    """Where the records of this container are.
+
+    base: their directory, and what else is remembered in it; a link of the image is followed here,
+          once, so that everybody speaks of the real place
+    """
 
     __slots__ = (
-        "configured", "defaults", "lock", "options", "own", "prefix", "run_command", "state",
+        "base", "configured", "defaults", "lock", "options", "own", "prefix", "run_command",
+        "state",
     )  # fmt: skip
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
+        self.base = prefix or _real("/etc/kolla")
         self.run_command = f"{prefix}/run_command"
         self.configured = f"{prefix}/configured"
-        self.defaults = f"{prefix or '/etc/kolla'}/defaults"
-        self.options = f"{prefix or '/etc/kolla'}/options"
+        self.defaults = f"{self.base}/defaults"
+        self.options = f"{self.base}/options"
         self.state = f"{self.defaults}/state"
         self.own = f"{self.defaults}/kolla_start"
         self.lock = f"{self.defaults}/lock"
@@ -55,7 +65,7 @@ class Home:
     def kept(self, path: str) -> str:
         """Where the original of a path is kept: upstream's place, but clear of our own files."""
         first = path.split("/", 2)[1]
-        ours = first in ("state", "kolla_start", "lock", "cacerts", "root")
+        ours = first in (*_FILES, "cacerts", "root")
         clear = "/root" if ours or first.startswith(remove.TEMPORARY) else ""
         return f"{self.defaults}{clear}{path}"
 
@@ -73,18 +83,37 @@ class Home:
         return self.believed()
 
 
+def _real(path: str) -> str:
+    """The path, its links followed if only root can have made them."""
+    try:
+        return walk.resolve(path, follow=True)
+    except (OSError, Unsafe):
+        return path  # What is wrong with it is said where it is used.
+
+
 def _open_to_others(path: str) -> bool:
-    """Whether somebody else can have put a record there."""
+    """Whether somebody else can have put a record there; judged by the nearest directory there is.
+
+    Whoever can write /etc says who root is (passwd(5)) and what its programs load (ld.so(8)), and
+    is not to be kept from anything. Below it only root can have filled a directory that is root's
+    and that nobody else can write: rename(2) brings none of the kind from elsewhere.
+    """
+    there = True
     while True:
         path = split(path)[0]
+        if path == "/etc":
+            return False
         try:
-            return walk.directory(path).sole != walk.ROOT_ONLY
-        except FileNotFoundError:
-            return False  # then nothing is recorded there
-        except NotADirectoryError:
-            pass  # whoever can write what it lies in has put it there
+            found = walk.directory(path)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            # Root will make it, for nobody else to write; what is no directory others can have put.
+            there, path = isinstance(error, NotADirectoryError), str(error.filename)
         except (Unsafe, PermissionError):
             return True
+        else:
+            if path.startswith("/etc/"):
+                return not found.private
+            return (found.sole if there else found.mover_of(own=True)) != walk.ROOT_ONLY
 
 
 def home() -> Home:
@@ -124,7 +153,7 @@ class Launch:
         """What the options file holds; None where all is as without one."""
         if not (self.user or self.capabilities or self.no_new_privileges):
             return None
-        return _json(
+        return to_json(
             {
                 "user": self.user,
                 "capabilities": list(self.capabilities),
@@ -253,33 +282,21 @@ def _read(path: str) -> dict[str, Any]:
     return found
 
 
-def _json(value: object) -> str:
-    """What json.dumps() gives: its encoder in C, without the module, which imports re."""
-    try:
-        from _json import encode_basestring_ascii, make_encoder
-    except ImportError:  # another interpreter than CPython
-        import json
-
-        return json.dumps(value)
-    encode = make_encoder(None, str, encode_basestring_ascii, None, ": ", ", ", False, False, False)
-    return "".join(encode(value, 0))
-
-
 def prepare(place: Home) -> None:
     """Make the records' directory. Root's alone: the originals of secrets lie in it.
 
-    What is not believed goes, and the directory that it lies in (/run/kolla, an emptyDir that is
-    open to all, say) becomes private first: the next start can then believe what this one leaves.
-    Raises OSError and Unsafe.
+    What is not believed is put away, and the directory that it lies in (/run/kolla, an emptyDir
+    that is open to all, say) becomes private first: the next start can then believe what this one
+    leaves. Raises OSError and Unsafe.
     """
     if not place.believed():
         records = (place.defaults, place.options, place.run_command, place.configured)
         planted = [path for path in records if _open_to_others(path)]
         if _open_to_others(place.state):
             planted.append(place.defaults)
-        _take(split(place.defaults)[0])
+        _take(place.base)
         for path in planted:
-            remove.remove(path)
+            _put_away(path)
     for made in write.make_parents(place.lock):
         write.sync_directory(split(made)[0])
     status = read.lstat(place.defaults)
@@ -295,9 +312,25 @@ def _take(path: str) -> None:
         if not walk.directory(path).private:
             write.make_directory(path, 0o755)
     except Unsafe:
-        remove.remove(path)  # somebody's own, where it should be
+        _put_away(path)  # somebody's own, where it should be
     except (FileNotFoundError, PermissionError):
         pass  # What is recorded in it is not believed, then.
+
+
+def _put_away(path: str) -> None:
+    """Let nothing be at a record's place. What may hold an image's originals is kept beside it.
+
+    Nor is it ours to remove: who can write there can have moved a neighbour's tree to it.
+    """
+    try:
+        if set(read.names(path)) <= _FILES:
+            remove.remove(path)  # no original in it
+            return
+    except (OSError, Unsafe):
+        pass
+    aside = remove.set_aside(path)
+    if aside is not None:
+        log.warning(f"{path}: others could have put it there; it is kept as {aside}")
 
 
 def write_state(place: Home, records: Records) -> None:
@@ -312,7 +345,7 @@ def write_own(place: Home, records: Records) -> None:
 
 def _write(path: str, content: dict[str, object]) -> None:
     # A line for each key: for whoever looks into it, and for grep.
-    lines = ",\n".join(f"{_json(key)}: {_json(value)}" for key, value in content.items())
+    lines = ",\n".join(f"{to_json(key)}: {to_json(value)}" for key, value in content.items())
     text = f"{{\n{lines}\n}}\n"
     # Flushed, or a power cut could leave nothing that can be read: the end of this container.
     write.write_file(path, text.encode(), os.geteuid(), os.getegid(), 0o644, sync=True)
@@ -322,7 +355,7 @@ def command_text(command: str | tuple[str, ...]) -> str:
     """The content of /run_command: the string as it is, a list as JSON."""
     if isinstance(command, str):
         return command
-    return _json(list(command))
+    return to_json(list(command))
 
 
 def read_launch(place: Home) -> Launch:

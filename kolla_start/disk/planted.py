@@ -14,7 +14,7 @@ import posix as os
 import stat
 
 from kolla_start.disk import walk
-from kolla_start.disk.walk import ROOT_ONLY, Unsafe, join, split, trusted
+from kolla_start.disk.walk import ROOT_ONLY, Directory, Unsafe, join, split, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _HARD_LINK = (
 )
 _FOREIGN = (
     "%s belongs to uid %d and lies where others can write, so somebody may have moved it there: "
-    "it is not %s; remove it, or change its owner by hand"
+    "it is not %s; move or remove it, or change its owner, by hand"
 )
 
 
@@ -133,6 +133,24 @@ def refuse_to_read(path: str, status: os.stat_result, sole: int) -> None:
         raise Unsafe(_HARD_LINK % (path, status.st_nlink))
     if not trusted(status.st_uid) and not status.st_mode & 0o004:
         raise Unsafe(_FOREIGN % (path, status.st_uid, "read for somebody else"))
+
+
+def foreign(found: Directory) -> str | None:
+    """Why an open directory that is not empty is not to be removed; None where it may go.
+
+    Somebody else could have moved it there, with all that only its owner could take away. What the
+    document answers for goes: root's, that of a user whom it gives what it copies (an earlier one
+    may have put that there), and of whom it gives something there. Asked of each directory of a
+    tree: what a group can write can be moved into another tree, with all that is in it.
+    """
+    owner = found.status.st_uid
+    if found.mover in (ROOT_ONLY, owner) or trusted(owner):
+        return None
+    for given in walk.declared():
+        there = given.leads_through(found.real)
+        if (there and given.uid is None) or (given.uid == owner and (there or given.copied)):
+            return None
+    return _FOREIGN % (found.real, owner, "removed")
 
 
 def open_behind(path: str) -> Found | None:

@@ -95,12 +95,12 @@ class Directory:
         self.mover = mover
         self.sole = mover if free else sole_writer(mover, status, fd)
 
-    def mover_of(self, child: os.stat_result) -> int:
-        """Who could have moved what lies in it: what is root's alone nobody else out of a
-        directory of root with the sticky bit (inode(7)).
+    def mover_of(self, own: bool) -> int:
+        """Who could have moved what lies in it: root's `own`, which is private(), nobody else out
+        of a directory of root with the sticky bit (inode(7)).
         """
         sticky = self.status.st_mode & stat.S_ISVTX and trusted(self.status.st_uid)
-        return self.mover if sticky and private(child) else self.sole
+        return self.mover if sticky and own else self.sole
 
 
 def sole_writer(above: int, status: os.stat_result, fd: int) -> int:
@@ -214,7 +214,7 @@ class Walk:
         if len(self._open) >= _REMEMBERED:
             # The older half; whoever goes down two trees at once still needs the others.
             self._close([known for known in self._open if known != "/"][: _REMEMBERED // 2])
-        found = self._open[real] = Directory(fd, real, status, here.mover_of(status), free)
+        found = self._open[real] = Directory(fd, real, status, here.mover_of(private(status)), free)
         return found
 
     def resolve(
@@ -366,20 +366,25 @@ def declare(given: list[Given]) -> None:
     _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
 
 
-def may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
-    """Whether the document gives an open directory, or something in it, to whom it belongs to.
-
-    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
-    is root's and stays root's goes through a directory of root that a group can write.
-    """
-    while _undeclared:  # most starts need no such step, and find out nothing
+def declared() -> list[Given]:
+    """What was declared, by real paths."""
+    while _undeclared:  # most starts do not ask, and find out nothing
         given = _undeclared.pop()
         try:
             given.path = resolve(given.path)
         except (Unsafe, OSError):
             pass  # Whatever is wrong with it is said where its entry is planned.
         _declared.append(given)
-    found = [given for given in _declared if given.leads_through(real)]
+    return _declared
+
+
+def may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
+    """Whether the document gives an open directory, or something in it, to whom it belongs to.
+
+    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
+    is root's and stays root's goes through a directory of root that a group can write.
+    """
+    found = [given for given in declared() if given.leads_through(real)]
     return any(
         given.uid is None
         or given.uid == status.st_uid

@@ -316,8 +316,7 @@ def _rename(at: int, temporary: str, name: str, path: str, over: bool) -> None:
         if not over:
             raise  # It came there since the plan was made: somebody else's.
         # rename(2) cannot put a file in place of a directory: the only replacement in two steps.
-        remove.empty(at, name, path)
-        os.rmdir(name, dir_fd=at)
+        remove.remove(path)
         os.rename(temporary, name, src_dir_fd=at, dst_dir_fd=at)
 
 

@@ -15,7 +15,7 @@ from kolla_start.document.text import parse_json
 # A source that is a way to say "an empty file" (null(4)).
 NULL = "/dev/null"
 
-# Where this program keeps its records (records.py): no document may write there.
+# Where this program keeps its records (records.py): no document may write there. See also keep().
 RECORDS = ("/etc/kolla/defaults", "/etc/kolla/options", "/run_command", "/configured", "/run/kolla")
 
 # What comes with the image's system and holds more than one service's files (hier(7)). Files may
@@ -300,6 +300,15 @@ def kept(place: str) -> bool:
     return _record(place) is not None
 
 
+def keep(*places: str) -> None:
+    """Count these real paths as records too: a link of the image can lead there from RECORDS."""
+    global _INTO_RECORDS, _ABOVE
+    linked = tuple(place for place in places if not kept(place))
+    if linked:
+        _INTO_RECORDS += tuple(f"{place}/" for place in linked)
+        _ABOVE = {**_directories_above(linked), **_ABOVE}
+
+
 def holds_records(place: str) -> bool:
     """Whether this program's own records lie somewhere below a path."""
     return place.rstrip("/") in _ABOVE
@@ -327,7 +336,7 @@ def _record(place: str) -> str | None:
     # A walk asks this of each of 100,000 paths.
     if not begin.startswith(_INTO_RECORDS):
         return None
-    return next(record for record in RECORDS if begin.startswith(f"{record}/"))
+    return next(into[:-1] for into in _INTO_RECORDS if begin.startswith(into))
 
 
 def _directories_above(paths: tuple[str, ...]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The bytes of a document to a value: JSON, or YAML where its name says so.
+"""The bytes of a document to a value: JSON, or YAML where its name says so; and a value to JSON.
 
 On the container-start path: the standard library alone, of it nothing but the scanner in C (the
 json module's decoder imports re, 4 ms), and PyYAML only for a YAML document. It knows nothing of
@@ -101,3 +101,15 @@ class _Grammar:
 
     def __init__(self, made: Callable[[Pairs], Any]) -> None:
         self.object_pairs_hook = made
+
+
+def to_json(value: object) -> str:
+    """What json.dumps() gives: its encoder in C, without the module, which imports re."""
+    try:
+        from _json import encode_basestring_ascii, make_encoder
+    except ImportError:  # another interpreter than CPython
+        import json
+
+        return json.dumps(value)
+    encode = make_encoder(None, str, encode_basestring_ascii, None, ": ", ", ", False, False, False)
+    return "".join(encode(value, 0))

@@ -20,11 +20,12 @@ from kolla_start.disk.walk import Unsafe
 from kolla_start.launch import certificates, service
 from kolla_start.process import run
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.records import Home
+
 PREFIX = "kolla-customca-"
 _OURS = "kolla"  # upstream's sign for what it may remove, in the directories below
-
-# Not in the defaults directory, which is root's alone: needed() looks for it as the service user.
-_PENDING = ("/etc/kolla/cacerts-pending", "/run/kolla/cacerts-pending")
 
 
 class Layout:
@@ -123,8 +124,17 @@ def _compare(say: bool = False) -> Work:
             and read.content(path) == wanted[name]
         ):
             del wanted[name]
-    pending = any(read.lstat(path) is not None for path in _PENDING)
+    pending = any(read.lstat(_pending(home)) is not None for home in _homes())
     return Work(layout, wanted, gone, pending)
+
+
+def _pending(home: Home) -> str:
+    """Not in the defaults directory, which is root's alone: needed() asks as the service user."""
+    return f"{home.base}/cacerts-pending"
+
+
+def _homes() -> list[Home]:
+    return [records.Home(prefix) for prefix in records.PREFIXES]
 
 
 def _ours_in(directory: str) -> list[str]:
@@ -157,7 +167,7 @@ def _usable(work: Work) -> Layout:
 def _install(layout: Layout) -> bool:
     home = records.shared_home()
     records.prepare(home)
-    pending = _PENDING[1 if home.prefix else 0]
+    pending = _pending(home)
     write.make_parents(pending)
     write.make_parents(f"{layout.anchors}/any")
     # Two runs at once must not share the update command's working files. The lock is that of the
@@ -184,8 +194,8 @@ def _install(layout: Layout) -> bool:
             f"{layout.anchors}; running {layout.update}"
         )
         _update(layout)
-        for path in _PENDING:
-            remove.remove(path)
+        for each in _homes():
+            remove.remove(_pending(each))
     finally:
         os.close(lock)
     return True

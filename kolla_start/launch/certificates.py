@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import stat
 
-from kolla_start import errors, log
+from kolla_start import errors, log, records
 from kolla_start.disk import read, source, walk
 from kolla_start.disk.source import Source
 from kolla_start.disk.walk import Unsafe
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 MOUNTED = f"{source.MOUNTED}/ca-certificates"
 COPIED = "/var/lib/kolla/share/ca-certificates"
 CONFIG_DATA = "/var/lib/config-data/ca-certificates"  # where tcib's images look
-
-_STATES = ("/etc/kolla/defaults/state", "/run/kolla/defaults/state")
 
 
 def operators(kept: Callable[[str], bytes | None], say: bool) -> dict[str, bytes]:
@@ -47,9 +45,9 @@ def operators(kept: Callable[[str], bytes | None], say: bool) -> dict[str, bytes
 
 def copied() -> bool:
     """Whether the records know COPIED, or something in it, as a destination."""
-    for path in _STATES:
+    for prefix in records.PREFIXES:
         try:
-            text = read.content(path)
+            text = read.content(records.Home(prefix).state)
         except PermissionError:
             # A service user may not look: without the directory nothing was copied.
             if read.lstat(COPIED) is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix as os
 import stat
 
-from kolla_start.disk import planted, read, walk
+from kolla_start.disk import planted, read, remove, walk
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, join, split
 from kolla_start.plan.draft import Draft
@@ -87,8 +87,8 @@ class Comparison:
         if node.is_directory():
             self.fresh.add(path)
         over = is_directory(status)
-        if over:
-            self._leave_mounts(path, node)
+        if over and not self._may_go(path, node):
+            return
         why = "missing" if status is None else f"is {KIND_NAMES[kind_of(status)]}"
         self._put(path, node, why, over=over)
 
@@ -145,16 +145,33 @@ class Comparison:
             self._put(path, node, why, minor)
 
     def _remove(self, path: str, node: Node, why: str, minor: bool) -> None:
-        self._leave_mounts(path, node)
-        self.steps.append(Remove(path, node.part, why, minor))
+        if self._may_go(path, node):
+            self.steps.append(Remove(path, node.part, why, minor))
 
-    def _leave_mounts(self, path: str, node: Node) -> None:
-        for mount in read.mounts(path):
+    def _may_go(self, path: str, node: Node) -> bool:
+        """Whether what is there may be removed: a fault or a warning says why not.
+
+        A mount never, nor what a neighbour may have moved there. That is a fault only where the
+        document wants something else in its place.
+        """
+        draft, loc = self._draft, (*node.loc, "dest") if node.loc else ()
+        mounts = read.mounts(path)
+        for mount in mounts:
             where = "is a mount point" if mount == path else f"holds the mount point {mount}"
-            self._draft.fault(
-                (*node.loc, "dest") if node.loc else (),
-                f"{path} {where}, and is to be replaced; unmount it, or merge",
-            )
+            draft.fault(loc, f"{path} {where}, and is to be replaced; unmount it, or merge")
+        if mounts:
+            return False
+        try:
+            remove.refuse_foreign(path)
+        except Unsafe as error:
+            if node.part == RESTORE:
+                draft.stay(path, str(error))
+            elif self._wanted.nodes.get(path) is node:
+                draft.fault(loc, str(error))
+            else:
+                draft.warn(loc, f"{path} is not in the source, and stays: {error}")
+            return False
+        return True
 
 
 def _same(node: Node, mine: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from kolla_start import kernel, records
 from kolla_start.disk import source
 from kolla_start.disk.walk import Unsafe
+from kolla_start.document import rules
 from kolla_start.errors import Refused, cause
 from kolla_start.plan import permissions
 from kolla_start.plan.compare import Comparison
@@ -31,6 +32,7 @@ def decide(config: Config, before: Records, home: Home) -> Plan:
     Raises Refused with every fault of sources, owners and destinations at once, and Changed where a
     source did not stay as it was while it was looked at.
     """
+    rules.keep(home.defaults, home.options)
     draft = Draft(before)
     try:
         plan = _plan(config, draft, home)
@@ -50,9 +52,8 @@ def _plan(config: Config, draft: Draft, home: Home) -> Plan:
         config.command, config.user, config.capabilities, config.no_new_privileges
     )
     gather(config, draft)
-    originals = Originals(draft)
     if not draft.faults:
-        originals.restore()
+        Originals(draft).restore()
     plan = Plan(draft.records, launch, permissions.collect(config, draft))
     plan.warnings = draft.warnings
     if draft.faults:
@@ -62,7 +63,7 @@ def _plan(config: Config, draft: Draft, home: Home) -> Plan:
     plan.steps = comparison.steps
     remove_stale_parents(draft, plan)
     foresee(draft, plan.steps, comparison.fresh)
-    record(draft, plan, home, originals.stuck)
+    record(draft, plan, home)
     text = records.command_text(config.command)
     if records.recorded(home.run_command) != kernel.encode(text):
         plan.command = text

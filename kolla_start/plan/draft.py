@@ -94,6 +94,7 @@ class Draft:
     keys:    paths that config_files answers for: replaced whole, or leaves of a merge
     merged:  directories of the image that a merge only gives owner and mode
     parents: directories that are made for a destination, or were
+    stuck:   what left the document and cannot be given back now, see stay()
     """
 
     def __init__(self, records: Records) -> None:
@@ -103,6 +104,7 @@ class Draft:
         self.keys: set[str] = set()
         self.merged: set[str] = set()
         self.parents: set[str] = set()
+        self.stuck: set[str] = set()
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
 
@@ -111,6 +113,11 @@ class Draft:
 
     def warn(self, loc: Loc, message: str) -> None:
         self.warnings.append(Fault(loc, message))
+
+    def stay(self, path: str, why: str) -> None:
+        """What left the document stays as it is: a start does not fail for it, later ones try."""
+        self.stuck.add(path)
+        self.warn((), f"{path} left the document and cannot be given back: {why}")
 
     def at(self, path: str) -> Node | os.stat_result | None:
         """What will be at a real path: what is wanted there, else the original's status."""

@@ -32,15 +32,11 @@ if TYPE_CHECKING:
 
 
 class Originals:
-    """What left the document.
-
-    stuck: what left and cannot be given back now, since somebody else may have put it there
-    """
+    """What left the document."""
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._before = draft.records
-        self.stuck: set[str] = set()
 
     def restore(self) -> None:
         """Lay what left the document under everything else."""
@@ -101,7 +97,7 @@ class Originals:
             if draft.is_directory(above):
                 break
             if draft.at(above) is not None:
-                self._stay(path, f"{above} is no directory any more; remove it")
+                draft.stay(path, f"{above} is no directory any more; remove it")
                 return False
         return draft.add_parents(path, (), RESTORE)
 
@@ -143,16 +139,12 @@ class Originals:
                 above = split(above)[0]
                 status = read.lstat(above)
         except Unsafe as error:
-            self._stay(path, str(error))
+            self._draft.stay(path, str(error))
             return True
         if above == path or is_directory(status) or self._draft.wanted.covers(above):
             return False
-        self._stay(path, f"{above} is {KIND_NAMES[kind_of(status)]} now; remove it")
+        self._draft.stay(path, f"{above} is {KIND_NAMES[kind_of(status)]} now; remove it")
         return True
-
-    def _stay(self, path: str, why: str) -> None:
-        self.stuck.add(path)
-        self._draft.warn((), f"{path} left the document and cannot be given back: {why}")
 
 
 def mirrored(found: Source) -> Node:

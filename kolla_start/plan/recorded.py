@@ -45,11 +45,13 @@ def remove_stale_parents(draft: Draft, plan: Plan) -> None:
             plan.steps.append(RemoveEmpty(path, RESTORE, why))
 
 
-def record(draft: Draft, plan: Plan, home: Home, stuck: set[str]) -> None:
+def record(draft: Draft, plan: Plan, home: Home) -> None:
     """Fill in what will be recorded, what is saved before it, and what is not needed after."""
     before = draft.records
     after = plan.after = before.copy()
     after.pending, after.places, after.saving = False, [], []
+    # An original is needed as long as anything of it cannot be given back.
+    stuck = {place for path in draft.stuck for place in (path, *ancestors(path))}
     for path in before.originals.keys() - draft.keys - stuck:
         kept = after.originals.pop(path)
         if kept is not None:
@@ -60,7 +62,9 @@ def record(draft: Draft, plan: Plan, home: Home, stuck: set[str]) -> None:
         {path for path in draft.parents - draft.keys if _is_made(draft, path)}
         | {path for path in before.parents if path not in gone and _stays(draft, path)}
     )
-    after.attributes = {path: value for path, value in before.attributes.items() if path in stuck}
+    after.attributes = {
+        path: value for path, value in before.attributes.items() if path in draft.stuck
+    }
     for path in draft.merged:
         node, status = draft.wanted.nodes.get(path), draft.baseline.status(path)
         if node is None or status is None or node.part != CONFIG_FILES:
@@ -72,7 +76,7 @@ def record(draft: Draft, plan: Plan, home: Home, stuck: set[str]) -> None:
         path
         for path, node in draft.wanted.nodes.items()
         if node.part == CONFIG_FILES and node.kind != PARENT and path not in draft.keys
-    }
+    } | (before.placed & draft.stuck)
 
 
 def _is_made(draft: Draft, path: str) -> bool:

@@ -96,7 +96,7 @@ def good(box: Sandbox, strategy: str) -> None:
     assert box.read(PRECIOUS) == "root's own"
     assert not box.exists(f"{APP}/pwned") and not box.exists(f"{APP}/evil")
     for top, directories, files in os.walk(box.host(RECORDS)):
-        if os.path.basename(top) in ("aside", "harvest"):
+        if os.path.basename(top) in ("aside", "harvest") or top[-2:-1] == ".":  # put away
             directories.clear()
             continue
         for name in (*directories, *files):
