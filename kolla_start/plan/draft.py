@@ -169,25 +169,6 @@ class Draft:
         """The real path that a path will have. Raises as walk.resolve()."""
         return walk.resolve(path, self.stands, follow)
 
-    def has(self, path: str) -> bool:
-        """Whether anything will be at a real path, if its name is in a directory of the disk."""
-        node = self.wanted.nodes.get(path)
-        if node is not None:
-            return node.kind != NOTHING
-        if self.wanted.exact_above(path):
-            return False
-        place = self.baseline.place(path)
-        return place == path or (place is not None and source.original(place) is not None)
-
-    def names(self, real: str, before: list[str]) -> list[str]:
-        """The names that will be in a directory; `before`: those in the original, if any."""
-        within = self.wanted.children.get(real, set())
-        node = self.wanted.nodes.get(real)
-        if (node is not None and node.exact) or self.wanted.exact_above(real):
-            before = []
-        known = {*before, *(name for name in within if join(real, name) in self.wanted.nodes)}
-        return sorted(name for name in known if self.has(join(real, name)))
-
     def place(self, path: str, loc: Loc, follow: bool = False) -> str | None:
         """The same; what is against it is a fault."""
         try:
@@ -249,11 +230,11 @@ class Drawn(read.Disk):
     def __init__(self, draft: Draft, by: Walk) -> None:
         super().__init__(by)
         self._draft = draft
+        self._wanted = draft.wanted
 
     def names(self, path: str) -> list[str]:
-        draft = self._draft
-        real = self.by.resolve(path, draft.stands, follow=True)
-        place = draft.baseline.place(real)
+        real = self.by.resolve(path, self._draft.stands, follow=True)
+        place = self._draft.baseline.place(real)
         before: list[str] = []
         if place == real:
             try:
@@ -264,10 +245,31 @@ class Drawn(read.Disk):
             original = source.original(place)
             if original is not None and original.kind == stat.S_IFDIR:
                 before = original.names()
-        return draft.names(real, before)
+        return self.within(real, before)
+
+    def within(self, real: str, before: list[str]) -> list[str]:
+        """The names that will be in a directory; `before`: those in the original, if any."""
+        node = self._wanted.nodes.get(real)
+        if (node is not None and node.exact) or self._wanted.exact_above(real):
+            before = []
+        known = set(before)
+        for name in self._wanted.children.get(real, ()):
+            if join(real, name) in self._wanted.nodes:
+                known.add(name)
+        return sorted(name for name in known if self._stays(join(real, name)))
 
     def has(self, path: str) -> bool:
         real = self.by.resolve(path, self._draft.stands)
-        if real in self._draft.wanted.nodes or self._draft.baseline.place(real) != real:
-            return self._draft.has(real)
-        return not self._draft.wanted.exact_above(real) and super().has(real)
+        if real in self._wanted.nodes or self._draft.baseline.place(real) != real:
+            return self._stays(real)
+        return not self._wanted.exact_above(real) and super().has(real)
+
+    def _stays(self, real: str) -> bool:
+        """Whether anything will be at a real path, if there is anything on the disk."""
+        node = self._wanted.nodes.get(real)
+        if node is not None:
+            return node.kind != NOTHING
+        if self._wanted.exact_above(real):
+            return False
+        place = self._draft.baseline.place(real)
+        return place == real or (place is not None and source.original(place) is not None)

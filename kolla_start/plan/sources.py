@@ -46,15 +46,13 @@ class _Seeking(Over):
 
     def __init__(self, entry: ConfigFile, draft: Draft, where: Loc) -> None:
         self._draft = draft
+        self._drawn = Drawn(draft, source.walking())
         self._where = where
         self._links = entry.merge and entry.preserve_properties
 
     def tops(self, entry: ConfigFile) -> list[Source]:
         if read.has_magic(entry.source):
-            what, paths = (
-                "matches nothing",
-                read.matches(entry.source, Drawn(self._draft, source.walking())),
-            )
+            what, paths = "matches nothing", read.matches(entry.source, self._drawn)
         else:
             what, paths = "does not exist", [entry.source]
         found: list[Source] = []
@@ -99,7 +97,7 @@ class _Seeking(Over):
             self._wrong(found.path, error)
             return met
         if not source.is_operators(found.real):
-            names = self._draft.names(found.real, names)
+            names = self._drawn.within(found.real, names)
         for name in names:
             # Kubernetes keeps the machinery of a ConfigMap under names that begin with "..".
             if name.startswith(".."):
