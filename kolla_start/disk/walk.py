@@ -210,7 +210,7 @@ class Walk:
             raise Unsafe(
                 f"{real} belongs to uid {status.st_uid} but lies in a directory of uid "
                 f"{here.status.st_uid}, who could have moved it there; name it under "
-                "`directories` with its owner, or give both one owner"
+                "`directories` with its owner, give both one owner, or remove it"
             )
         if len(self._open) >= _REMEMBERED:
             # The older half; whoever goes down two trees at once still needs the others.

@@ -10,7 +10,7 @@ import os
 import stat
 
 from kolla_start import accounts
-from kolla_start.disk import planted, read, source, walk
+from kolla_start.disk import source, walk
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
@@ -25,7 +25,6 @@ from kolla_start.plan.wanted import (
     KIND_NAMES,
     Node,
     directory_mode,
-    is_directory,
     kind_of,
 )
 
@@ -166,8 +165,6 @@ def _directory(draft: Draft, entry: PathEntry) -> None:
         draft.fault(where, f"{path} is there and is no directory; remove it")
         return
     mode = directory_mode(entry.perm)
-    if is_directory(read.lstat(path)):
-        planted.refuse_planted(path, owner[0], mode)
     if draft.reaches_records(path, where, owner[0], mode, False):
         return
     if draft.add_parents(path, loc, DIRECTORIES):
