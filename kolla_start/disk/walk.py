@@ -29,6 +29,8 @@ from _collections_abc import Callable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    # Whether the document lets a step be taken: from, to, the real path of that, and it, open.
+    MayStep = Callable[[os.stat_result, os.stat_result, str, int], bool]
     # What stands at a path in the state that a walk is to see: nothing (False), a directory (True),
     # a link to somewhere (its target), or whatever the disk has (None).
     Stands = bool | str | None
@@ -205,13 +207,12 @@ class Walk:
             raise OSError(code, os.strerror(code or 0), real) from None
         status = os.fstat(fd)
         free = real.startswith(self.free)
-        if not (free or _safe_step(here, status, real, fd)):
-            os.close(fd)
-            raise Unsafe(
-                f"{real} belongs to uid {status.st_uid} but lies in a directory of uid "
-                f"{here.status.st_uid}, who could have moved it there; name it under "
-                "`directories` with its owner, give both one owner, or remove it"
-            )
+        if not free:
+            try:
+                refuse_step(here.status, status, real, fd)
+            except BaseException:
+                os.close(fd)
+                raise
         if len(self._open) >= _REMEMBERED:
             # The older half; whoever goes down two trees at once still needs the others.
             self._close([known for known in self._open if known != "/"][: _REMEMBERED // 2])
@@ -241,7 +242,7 @@ class Walk:
                 continue
             found = stands(here) if stands is not None else None
             if found is None:
-                found = self._found(here)
+                found = self._found(here, last=not any(todo))
             if isinstance(found, str):
                 links += 1
                 if links > _MAX_LINKS:
@@ -254,10 +255,14 @@ class Walk:
                 there = found
         return here
 
-    def _found(self, real: str) -> bool | str:
+    def _found(self, real: str, last: bool) -> bool | str:
         """What the disk has at a real path: a directory, nothing, or a link that is followed."""
         try:
             self.directory(real)
+        except Unsafe:
+            if not last:
+                raise
+            # Nobody has said that it is to be gone into; whoever does is told.
         except FileNotFoundError:
             return False
         except NotADirectoryError:
@@ -305,86 +310,32 @@ class Walk:
             os.close(self._open.pop(path).fd)
 
 
-def _safe_step(parent: Directory, child: os.stat_result, real: str, fd: int) -> bool:
-    return (
-        parent.private
-        or child.st_uid == parent.status.st_uid
-        or child.st_dev != parent.status.st_dev  # a mount: only root puts one there
-        or private(child)
-        or may_step(parent, child, real, fd)
-    )
+def refuse_step(above: os.stat_result, here: os.stat_result, real: str, fd: int) -> None:
+    """Raises Unsafe for a step into an open directory that somebody could have prepared."""
+    if not (
+        private(above)
+        or here.st_uid == above.st_uid
+        or here.st_dev != above.st_dev  # a mount: only root puts one there
+        or private(here)
+        or (_may_step is not None and _may_step(above, here, real, fd))
+    ):
+        raise Unsafe(
+            f"{real} belongs to uid {here.st_uid} but lies in a directory of uid {above.st_uid}, "
+            "who could have moved it there; name it under `directories` with its owner, give both "
+            "one owner, or remove it"
+        )
+
+
+_may_step: MayStep | None = None
+
+
+def declare(may_step: MayStep) -> None:
+    """From then on a step is taken also where the document gives what it leads to."""
+    global _may_step
+    _may_step = may_step
 
 
 ours = Walk()
 directory = ours.directory
 resolve = ours.resolve
 forget = ours.forget
-
-
-# --- what the document gives to whom -----------------------------------------------------------
-
-
-class Given:
-    """A path or pattern of the document and whom it is given to (None: whomever a source says).
-
-    below:  with all that is in it
-    copied: something is written there
-    """
-
-    __slots__ = ("below", "copied", "path", "uid")
-
-    def __init__(
-        self, path: str, uid: int | None, below: bool = False, copied: bool = False
-    ) -> None:
-        self.path = path
-        self.uid = uid
-        self.below = below
-        self.copied = copied
-
-    def leads_through(self, real: str) -> bool:
-        """Whether it is a directory, or lies in it, or is a tree that the directory lies in."""
-        parts, names = self.path.split("/"), real.split("/")
-        if len(names) > len(parts) and not self.below:
-            return False
-        pairs = list(zip(names, parts))
-        if all(name == part for name, part in pairs):
-            return True
-        if not any(char in self.path for char in "*?["):
-            return False
-        from fnmatch import fnmatchcase
-
-        return all(fnmatchcase(name, part) for name, part in pairs)
-
-
-_undeclared: list[Given] = []  # by the document's own paths, the shortest last
-_declared: list[Given] = []  # by real paths
-
-
-def declare(given: list[Given]) -> None:
-    """What the document gives to whom: from then on a step that leads there is taken."""
-    _declared.clear()
-    # Those above first: the way to the others may lead through them.
-    _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
-
-
-def may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
-    """Whether the document gives an open directory, or something in it, to whom it belongs to.
-
-    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
-    is root's and stays root's goes through a directory of root that a group can write.
-    """
-    while _undeclared:  # most starts need no such step, and find out nothing
-        given = _undeclared.pop()
-        try:
-            given.path = resolve(given.path)
-        except (Unsafe, OSError):
-            pass  # Whatever is wrong with it is said where its entry is planned.
-        _declared.append(given)
-    found = [given for given in _declared if given.leads_through(real)]
-    return any(
-        given.uid is None
-        or given.uid == status.st_uid
-        or (given.copied and trusted(given.uid) and trusted(parent.status.st_uid))
-        or (not given.copied and can_read(given.uid, status, fd))
-        for given in found
-    )

@@ -11,6 +11,7 @@ import stat
 
 from kolla_start import accounts
 from kolla_start.disk import source, walk
+from kolla_start.disk.given import Declared, Given
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
@@ -39,7 +40,7 @@ _DATABASES = ("/etc/passwd", "/etc/group")
 def gather(config: Config, draft: Draft) -> None:
     """Put what the document wants into the draft. What is wrong with it is among its faults."""
     _bring(config)
-    _declare(config)
+    _declare(config, draft)
     _user(config, draft)
     for entry in config.directories:
         with _Guard(draft, (DIRECTORIES, entry.index), entry.path):
@@ -108,14 +109,14 @@ def _bring(config: Config) -> None:
     accounts.bring(*found)
 
 
-def _declare(config: Config) -> None:
+def _declare(config: Config, draft: Draft) -> None:
     """What the document gives to whom: a step on the way there is taken."""
     given = [(entry.path, entry.owner, False) for entry in (*config.directories, *config.files)]
     given += [(rule.path.rstrip("/"), rule.owner, rule.recurse) for rule in config.permissions]
-    found: list[walk.Given] = []
+    found: list[Given] = []
     for path, owner, below in given:
         try:
-            found.append(walk.Given(path, accounts.ids(owner)[0], below))
+            found.append(Given(path, accounts.ids(owner)[0], below))
         except accounts.UnknownOwner:
             pass  # It is said where the entry is planned.
     for entry in config.config_files:
@@ -125,8 +126,10 @@ def _declare(config: Config) -> None:
         except accounts.UnknownOwner:
             continue
         uid = None if entry.preserve_properties else uid
-        found.append(walk.Given(entry.dest.rstrip("/"), uid, below=True, copied=True))
-    walk.declare(found)
+        dest = entry.dest.rstrip("/")
+        behind = entry.merge or dest != entry.dest  # else what is put there replaces the link
+        found.append(Given(dest, uid, below=True, copied=True, behind=behind))
+    walk.declare(Declared(found, draft.resolve).may_step)
 
 
 def _user(config: Config, draft: Draft) -> None:

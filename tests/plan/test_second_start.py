@@ -6,7 +6,7 @@ By then the directories that the document gives away belong to others.
 from collections.abc import Iterator
 
 import pytest
-from documents import document
+from documents import document, entry
 from outcomes import applied
 from sandbox import Sandbox
 
@@ -42,3 +42,15 @@ def test_the_last_of_two_entries_for_a_directory_has_the_say(box: Sandbox) -> No
     )
     applied(box, twice)
     assert box.owner("/srv/a/b") == (BETA, BETA)
+
+
+def test_a_directory_that_a_link_of_the_image_leads_to(box: Sandbox) -> None:
+    """What an entry gives away through a link is declared, where it lies in another's directory."""
+    box.mkdir("/srv/t", owner="beta")
+    box.mkdir("/srv/t/u")
+    box.symlink("/srv/t/u", "/srv/a/l")
+    applied(box, document(directories=[given("/srv/a/l", "alpha")]))
+    assert box.owner("/srv/t/u") == (ALPHA, ALPHA)
+    into = entry("x.conf", "/srv/a/l/", "alpha", "0640")
+    applied(box, document(into, directories=[given("/srv/t/u", "alpha")]))
+    assert box.read("/srv/t/u/x.conf") == "x"
