@@ -59,7 +59,9 @@ class Declared:
         self._resolved: list[Given] = []
         self._resolve = resolve
 
-    def may_step(self, above: os.stat_result, here: os.stat_result, real: str, fd: int) -> bool:
+    def may_step(
+        self, above: os.stat_result, here: os.stat_result, real: str, fd: int | None
+    ) -> bool:
         """Whether the document gives an open directory, or something in it, to its owner.
 
         Or, where nothing is written, to who can read it: a step into it shows that user nothing.

@@ -30,7 +30,7 @@ from _collections_abc import Callable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Whether the document lets a step be taken: from, to, the real path of that, and it, open.
-    MayStep = Callable[[os.stat_result, os.stat_result, str, int], bool]
+    MayStep = Callable[[os.stat_result, os.stat_result, str, int | None], bool]
     # What stands at a path in the state that a walk is to see: nothing (False), a directory (True),
     # a link to somewhere (its target), or whatever the disk has (None).
     Stands = bool | str | None
@@ -129,10 +129,11 @@ def _own_group(status: os.stat_result, fd: int) -> bool:
     return not has_acl(fd) and accounts.alone(status.st_uid, status.st_gid)
 
 
-def can_read(uid: int, status: os.stat_result, fd: int) -> bool:
+def can_read(uid: int, status: os.stat_result, fd: int | None) -> bool:
     """Whether a user can read an open file, or list and pass a directory, by its mode.
 
-    The mode says it only where there is no ACL (acl(5)); where there is one the answer is no.
+    The mode says it only where there is no ACL (acl(5)); where there is one the answer is no. What
+    is yet to be made (None) has none.
     """
     if trusted(uid):
         return True
@@ -143,7 +144,7 @@ def can_read(uid: int, status: os.stat_result, fd: int) -> bool:
         bits <<= 6
     elif status.st_gid in accounts.groups(uid):
         bits <<= 3
-    return status.st_mode & bits == bits and not has_acl(fd)
+    return status.st_mode & bits == bits and (fd is None or not has_acl(fd))
 
 
 def has_acl(fd: int) -> bool:
@@ -220,12 +221,17 @@ class Walk:
         return found
 
     def resolve(
-        self, path: str, stands: Callable[[str], Stands] | None = None, follow: bool = False
+        self,
+        path: str,
+        stands: Callable[[str], Stands] | None = None,
+        follow: bool = False,
+        through: list[str] | None = None,
     ) -> str:
         """The real path: the links among its parents followed, with `follow` its last one too.
 
         What does not exist is kept as it is written. `stands` says what is to be seen at a real
-        path in place of what the disk has. Raises Unsafe, NotADirectoryError and other OSErrors
+        path in place of what the disk has; the links of the disk that are followed are added to
+        `through`. Raises Unsafe, NotADirectoryError and other OSErrors
         with the path, and OSError (ELOOP) for a circle.
         """
         here, links, there = "/", 0, True
@@ -243,6 +249,8 @@ class Walk:
             found = stands(here) if stands is not None else None
             if found is None:
                 found = self._found(here, last=not any(todo))
+                if through is not None and isinstance(found, str):
+                    through.append(here)
             if isinstance(found, str):
                 links += 1
                 if links > _MAX_LINKS:
@@ -291,10 +299,7 @@ class Walk:
             # read-only.
             swappable = at.status.st_mode & 0o022 and not os.fstatvfs(at.fd).f_flag & os.ST_RDONLY
             if not trusted(owner) or not trusted(at.status.st_uid) or swappable:
-                raise Unsafe(
-                    f"{real} is a symbolic link that uid {owner or at.status.st_uid} or a group "
-                    "can replace; it is not followed: name the place it points to"
-                )
+                raise replaceable(real, owner or at.status.st_uid)
         if name == GENERATION:
             target = self.generations.setdefault(at.real, target)
         return target
@@ -310,8 +315,19 @@ class Walk:
             os.close(self._open.pop(path).fd)
 
 
-def refuse_step(above: os.stat_result, here: os.stat_result, real: str, fd: int) -> None:
-    """Raises Unsafe for a step into an open directory that somebody could have prepared."""
+def replaceable(link: str, uid: int) -> Unsafe:
+    """What is against following a symbolic link that is not root's alone."""
+    return Unsafe(
+        f"{link} is a symbolic link that uid {uid} or a group can replace; it is not followed: "
+        "name the place it points to"
+    )
+
+
+def refuse_step(above: os.stat_result, here: os.stat_result, real: str, fd: int | None) -> None:
+    """Raises Unsafe for a step into an open directory that somebody could have prepared.
+
+    Without a descriptor it is one that is yet to be made, and will have no ACL.
+    """
     if not (
         private(above)
         or here.st_uid == above.st_uid

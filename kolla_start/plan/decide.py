@@ -18,6 +18,7 @@ from kolla_start.plan.originals import Originals
 from kolla_start.plan.recorded import record, remove_stale_parents
 from kolla_start.plan.steps import Plan
 from kolla_start.plan.wanted import FILE
+from kolla_start.plan.ways import look_ahead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ def _plan(config: Config, draft: Draft, home: Home) -> Plan:
     comparison = Comparison(draft)
     comparison.whole()
     plan.steps = comparison.steps
+    if not draft.faults:
+        look_ahead(draft, plan.rules)
     remove_stale_parents(draft, plan)
     foresee(draft, plan.steps, comparison.fresh)
     record(draft, plan, home, originals.stuck)

@@ -94,6 +94,7 @@ class Draft:
     keys:    paths that config_files answers for: replaced whole, or leaves of a merge
     merged:  directories of the image that a merge only gives owner and mode
     parents: directories that are made for a destination, or were
+    links:   those of the disk that an entry's path leads through, and which entry's
     """
 
     def __init__(self, records: Records) -> None:
@@ -103,6 +104,7 @@ class Draft:
         self.keys: set[str] = set()
         self.merged: set[str] = set()
         self.parents: set[str] = set()
+        self.links: dict[str, Loc] = {}
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
 
@@ -157,14 +159,17 @@ class Draft:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real)
         return original.target
 
-    def resolve(self, path: str, follow: bool = False) -> str:
+    def resolve(self, path: str, follow: bool = False, through: list[str] | None = None) -> str:
         """The real path that a path will have. Raises as walk.resolve()."""
-        return walk.resolve(path, self._stands, follow)
+        return walk.resolve(path, self._stands, follow, through)
 
     def place(self, path: str, loc: Loc, follow: bool = False) -> str | None:
         """The same; what is against it is a fault."""
+        through: list[str] = []
         try:
-            return self.resolve(path, follow)
+            real = self.resolve(path, follow, through)
+            self.links.update(dict.fromkeys(through, loc))
+            return real
         except Unsafe as error:
             self.fault(loc, str(error))
         except OSError as error:

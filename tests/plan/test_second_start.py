@@ -3,11 +3,12 @@
 By then the directories that the document gives away belong to others.
 """
 
+import json
 from collections.abc import Iterator
 
 import pytest
 from documents import document, entry
-from outcomes import applied
+from outcomes import applied, refused
 from sandbox import Sandbox
 
 ALPHA, BETA = 4301, 4302
@@ -54,3 +55,49 @@ def test_a_directory_that_a_link_of_the_image_leads_to(box: Sandbox) -> None:
     into = entry("x.conf", "/srv/a/l/", "alpha", "0640")
     applied(box, document(into, directories=[given("/srv/t/u", "alpha")]))
     assert box.read("/srv/t/u/x.conf") == "x"
+
+
+REFUSED = {
+    "a link of the image in a directory that is given away": (
+        "name the place it points to",
+        {"files": [given("/srv/a/l/f", "alpha")], "directories": [given("/srv/a", "beta")]},
+    ),
+    "a link of the image in a tree that is given away": (
+        "name the place it points to",
+        {
+            "directories": [given("/srv/a/l/n", "alpha")],
+            "permissions": [{"path": "/srv/a", "owner": "beta", "recurse": True}],
+        },
+    ),
+    "another user's directory in one that is given away": (
+        "/srv/a/b belongs to uid 4302 but lies in a directory of uid 4301",
+        {"directories": [given("/srv/a", "alpha"), given("/srv/a/b/c", "alpha")]},
+    ),
+    "a link that copying goes through": (
+        "name the place it points to",
+        document(entry("x.conf", "/srv/a/l/x.conf", "root"), directories=[given("/srv/a", "beta")]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_second_start_cannot_do_is_refused_at_the_first(box: Sandbox, name: str) -> None:
+    box.mkdir("/srv/a")
+    box.mkdir("/srv/a/b", owner="beta")
+    box.mkdir("/srv/t")
+    box.symlink("../t", "/srv/a/l")
+    words, sections = REFUSED[name]
+    refused(box, {"command": "true", **sections}, "the next start", words)
+    # Told another way it is carried out.
+    text = json.dumps({"command": "true", **sections}).replace("/srv/a/l", "/srv/t")
+    given_too = [{"path": "/srv/a/b", "owner": "beta"}]
+    content = json.loads(text)
+    content["permissions"] = [*content.get("permissions", ()), *given_too]
+    applied(box, content)
+
+
+def test_what_was_given_back_is_no_way_of_the_next_start(box: Sandbox) -> None:
+    box.mkdir("/srv/a/b", owner="beta")
+    box.mkdir("/srv/a/b/c", owner="beta")
+    applied(box, document(entry("x.conf", "/srv/a/b/c/x.conf", "beta")))
+    applied(box, document(directories=[given("/srv/a", "alpha")]))
