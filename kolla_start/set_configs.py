@@ -88,13 +88,14 @@ def _configure(strategy: str, home: Home) -> Launch:
     lock = _lock(home, create=False) if believed else None
     try:
         before = records.load(home) if believed else records.Records()
-        plan = decide(config, before, home)
+        again = strategy != "COPY_ONCE"
+        plan = decide(config, before, home, again)
         if lock is None:
             lock = _lock_anew(home)
             found = records.load(home) if believed else before
             if not found.same_as(before):
                 # Another run came first. Nothing is written yet: the plan is made on what it left.
-                plan = decide(config, found, home)
+                plan = decide(config, found, home, again)
         return _apply(strategy, config, plan, home)
     finally:
         if lock is not None:
@@ -161,7 +162,8 @@ def _check() -> int:
     config = load.load()
     home = records.home()
     before = records.load(home) if home.believed() else records.Records()
-    plan = decide(config, before, home)
+    again = kernel.variable("KOLLA_CONFIG_STRATEGY") != "COPY_ONCE"
+    plan = decide(config, before, home, again)
     found = []
     if plan.command is not None:
         found.append(f"the command differs from {home.run_command}: {plan.command}")

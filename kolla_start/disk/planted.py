@@ -14,6 +14,7 @@ import posix as os
 import stat
 
 from kolla_start.disk import walk
+from kolla_start.disk.given import declared
 from kolla_start.disk.walk import ROOT_ONLY, Directory, Unsafe, join, split, trusted
 
 TYPE_CHECKING = False
@@ -146,7 +147,7 @@ def foreign(found: Directory) -> str | None:
     owner = found.status.st_uid
     if found.mover in (ROOT_ONLY, owner) or trusted(owner):
         return None
-    for given in walk.declared():
+    for given in declared():
         there = given.leads_through(found.real)
         if (there and given.uid is None) or (given.uid == owner and (there or given.copied)):
             return None

@@ -85,12 +85,22 @@ def open_regular(path: str) -> int:
 
 def open_if_regular(path: str) -> int | None:
     """The same; None where something else is there, or nothing, or nothing that can be read."""
+    parent, name = split(path)
     try:
-        return open_regular(path)
+        at = walk.directory(parent).fd
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fd = os.open(name or ".", READ, dir_fd=at)
     except OSError as error:
-        if error.errno in NOTHING or error.errno in (errno.EINVAL, errno.ENXIO, errno.EACCES):
+        # ENXIO: a FIFO or socket. Any other error is not to be taken for "something else".
+        if error.errno in NOTHING or error.errno in (errno.ENXIO, errno.EACCES):
             return None
-        raise
+        raise OSError(error.errno, error.strerror, path) from None
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None
 
 
 def content(path: str) -> bytes | None:

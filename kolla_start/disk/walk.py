@@ -28,6 +28,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    # Whether the document lets a step be taken: from, to, the real path of that, and it, open.
+    MayStep = Callable[[os.stat_result, os.stat_result, str, int | None], bool]
     # What stands at a path in the state that a walk is to see: nothing (False), a directory (True),
     # a link to somewhere (its target), or whatever the disk has (None).
     Stands = bool | str | None
@@ -126,10 +128,11 @@ def _own_group(status: os.stat_result, fd: int) -> bool:
     return not has_acl(fd) and accounts.alone(status.st_uid, status.st_gid)
 
 
-def can_read(uid: int, status: os.stat_result, fd: int) -> bool:
+def can_read(uid: int, status: os.stat_result, fd: int | None) -> bool:
     """Whether a user can read an open file, or list and pass a directory, by its mode.
 
-    The mode says it only where there is no ACL (acl(5)); where there is one the answer is no.
+    The mode says it only where there is no ACL (acl(5)); where there is one the answer is no. What
+    is yet to be made (None) has none.
     """
     if trusted(uid):
         return True
@@ -140,7 +143,7 @@ def can_read(uid: int, status: os.stat_result, fd: int) -> bool:
         bits <<= 6
     elif status.st_gid in accounts.groups(uid):
         bits <<= 3
-    return status.st_mode & bits == bits and not has_acl(fd)
+    return status.st_mode & bits == bits and (fd is None or not has_acl(fd))
 
 
 def has_acl(fd: int) -> bool:
@@ -159,8 +162,7 @@ ACL = "system.posix_acl_"
 class Walk:
     """A way of going along paths, and the directories that it holds open.
 
-    Below the path `free`, which ends in /, every step is taken and every link followed: it is the
-    operator's, or nobody else can reach it.
+    Below `free`, which ends in /, all is the operator's, or out of others' reach: every step goes.
     """
 
     def __init__(self, free: str = "\0") -> None:
@@ -204,13 +206,12 @@ class Walk:
             raise OSError(code, os.strerror(code or 0), real) from None
         status = os.fstat(fd)
         free = real.startswith(self.free)
-        if not (free or _safe_step(here, status, real, fd)):
-            os.close(fd)
-            raise Unsafe(
-                f"{real} belongs to uid {status.st_uid} but lies in a directory of uid "
-                f"{here.status.st_uid}, who could have moved it there; name it under "
-                "`directories` with its owner, or give both one owner"
-            )
+        if not free:
+            try:
+                refuse_step(here.status, status, real, fd)
+            except BaseException:
+                os.close(fd)
+                raise
         if len(self._open) >= _REMEMBERED:
             # The older half; whoever goes down two trees at once still needs the others.
             self._close([known for known in self._open if known != "/"][: _REMEMBERED // 2])
@@ -218,13 +219,17 @@ class Walk:
         return found
 
     def resolve(
-        self, path: str, stands: Callable[[str], Stands] | None = None, follow: bool = False
+        self,
+        path: str,
+        stands: Callable[[str], Stands] | None = None,
+        follow: bool = False,
+        through: list[str] | None = None,
     ) -> str:
         """The real path: the links among its parents followed, with `follow` its last one too.
 
         What does not exist is kept as it is written. `stands` says what is to be seen at a real
-        path in place of what the disk has. Raises Unsafe, NotADirectoryError and other OSErrors
-        with the path, and OSError (ELOOP) for a circle.
+        path in place of what the disk has; links of the disk that are followed go to `through`.
+        Raises Unsafe, and OSError with the path: ENOTDIR, or ELOOP for a circle.
         """
         here, links, there = "/", 0, True
         todo = path.split("/")[::-1]
@@ -240,7 +245,9 @@ class Walk:
                 continue
             found = stands(here) if stands is not None else None
             if found is None:
-                found = self._found(here)
+                found = self._found(here, last=not any(todo))
+                if through is not None and isinstance(found, str):
+                    through.append(here)
             if isinstance(found, str):
                 links += 1
                 if links > _MAX_LINKS:
@@ -253,10 +260,14 @@ class Walk:
                 there = found
         return here
 
-    def _found(self, real: str) -> bool | str:
+    def _found(self, real: str, last: bool) -> bool | str:
         """What the disk has at a real path: a directory, nothing, or a link that is followed."""
         try:
             self.directory(real)
+        except Unsafe:
+            if not last:
+                raise
+            # Nobody has said that it is to be gone into; whoever does is told.
         except FileNotFoundError:
             return False
         except NotADirectoryError:
@@ -267,8 +278,7 @@ class Walk:
     def link(self, at: Directory, name: str) -> str:
         """The target of a symbolic link in an open directory, if it may be followed.
 
-        Of a volume's generations it is always the first that was met. Raises Unsafe, and
-        NotADirectoryError where it is no link.
+        Of a volume's generations the first that was met. Raises Unsafe and NotADirectoryError.
         """
         real = join(at.real, name)
         if at.real.startswith("/proc/"):
@@ -285,10 +295,7 @@ class Walk:
             # read-only.
             swappable = at.status.st_mode & 0o022 and not os.fstatvfs(at.fd).f_flag & os.ST_RDONLY
             if not trusted(owner) or not trusted(at.status.st_uid) or swappable:
-                raise Unsafe(
-                    f"{real} is a symbolic link that uid {owner or at.status.st_uid} or a group "
-                    "can replace; it is not followed: name the place it points to"
-                )
+                raise replaceable(real, owner or at.status.st_uid)
         if name == GENERATION:
             target = self.generations.setdefault(at.real, target)
         return target
@@ -296,99 +303,51 @@ class Walk:
     def forget(self, path: str = "/") -> None:
         """Close what is remembered at and below a path, but "/": it may be another thing now."""
         below = path.rstrip("/") + "/"
-        gone = [known for known in self._open if known == path or known.startswith(below)]
-        self._close([known for known in gone if known != "/"])
+        gone = [real for real in self._open if real == path or real.startswith(below)]
+        self._close([real for real in gone if real != "/"])
 
     def _close(self, paths: list[str]) -> None:
         for path in paths:
             os.close(self._open.pop(path).fd)
 
 
-def _safe_step(parent: Directory, child: os.stat_result, real: str, fd: int) -> bool:
-    return (
-        parent.private
-        or child.st_uid == parent.status.st_uid
-        or child.st_dev != parent.status.st_dev  # a mount: only root puts one there
-        or private(child)
-        or may_step(parent, child, real, fd)
+def replaceable(link: str, uid: int) -> Unsafe:
+    """What is against following a symbolic link that is not root's alone."""
+    return Unsafe(
+        f"{link} is a symbolic link that uid {uid} or a group can replace; it is not followed: "
+        "name the place it points to"
     )
+
+
+def refuse_step(above: os.stat_result, here: os.stat_result, real: str, fd: int | None) -> None:
+    """Raises Unsafe for a step into an open directory that somebody could have prepared.
+
+    Without a descriptor it is one that is yet to be made, and will have no ACL.
+    """
+    if not (
+        private(above)
+        or here.st_uid == above.st_uid
+        or here.st_dev != above.st_dev  # a mount: only root puts one there
+        or private(here)
+        or (_may_step is not None and _may_step(above, here, real, fd))
+    ):
+        raise Unsafe(
+            f"{real} belongs to uid {here.st_uid} but lies in a directory of uid {above.st_uid}, "
+            "who could have moved it there; name it under `directories` with its owner, give both "
+            "one owner, or remove it"
+        )
+
+
+_may_step: MayStep | None = None  # given.declare()
+
+
+def ask(may_step: MayStep) -> None:
+    """From then on a step is taken also where this says so."""
+    global _may_step
+    _may_step = may_step
 
 
 ours = Walk()
 directory = ours.directory
 resolve = ours.resolve
 forget = ours.forget
-
-
-# --- what the document gives to whom -----------------------------------------------------------
-
-
-class Given:
-    """A path or pattern of the document and whom it is given to (None: whomever a source says).
-
-    below:  with all that is in it
-    copied: something is written there
-    """
-
-    __slots__ = ("below", "copied", "path", "uid")
-
-    def __init__(
-        self, path: str, uid: int | None, below: bool = False, copied: bool = False
-    ) -> None:
-        self.path = path
-        self.uid = uid
-        self.below = below
-        self.copied = copied
-
-    def leads_through(self, real: str) -> bool:
-        """Whether it is a directory, or lies in it, or is a tree that the directory lies in."""
-        parts, names = self.path.split("/"), real.split("/")
-        if len(names) > len(parts) and not self.below:
-            return False
-        pairs = list(zip(names, parts))
-        if all(name == part for name, part in pairs):
-            return True
-        if not any(char in self.path for char in "*?["):
-            return False
-        from fnmatch import fnmatchcase
-
-        return all(fnmatchcase(name, part) for name, part in pairs)
-
-
-_undeclared: list[Given] = []  # by the document's own paths, the shortest last
-_declared: list[Given] = []  # by real paths
-
-
-def declare(given: list[Given]) -> None:
-    """What the document gives to whom: from then on a step that leads there is taken."""
-    _declared.clear()
-    # Those above first: the way to the others may lead through them.
-    _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
-
-
-def declared() -> list[Given]:
-    """What was declared, by real paths."""
-    while _undeclared:  # most starts do not ask, and find out nothing
-        given = _undeclared.pop()
-        try:
-            given.path = resolve(given.path)
-        except (Unsafe, OSError):
-            pass  # Whatever is wrong with it is said where its entry is planned.
-        _declared.append(given)
-    return _declared
-
-
-def may_step(parent: Directory, status: os.stat_result, real: str, fd: int) -> bool:
-    """Whether the document gives an open directory, or something in it, to whom it belongs to.
-
-    Or, where nothing is written, to who can read it: a step into it shows that user nothing. What
-    is root's and stays root's goes through a directory of root that a group can write.
-    """
-    found = [given for given in declared() if given.leads_through(real)]
-    return any(
-        given.uid is None
-        or given.uid == status.st_uid
-        or (given.copied and trusted(given.uid) and trusted(parent.status.st_uid))
-        or (not given.copied and can_read(given.uid, status, fd))
-        for given in found
-    )

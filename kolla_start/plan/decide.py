@@ -19,6 +19,7 @@ from kolla_start.plan.originals import Originals
 from kolla_start.plan.recorded import record, remove_stale_parents
 from kolla_start.plan.steps import Plan
 from kolla_start.plan.wanted import FILE
+from kolla_start.plan.ways import look_ahead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from kolla_start.records import Home, Records
 
 
-def decide(config: Config, before: Records, home: Home) -> Plan:
-    """Make the plan.
+def decide(config: Config, before: Records, home: Home, again: bool) -> Plan:
+    """Make the plan; `again`: the next start will make one, too.
 
     Raises Refused with every fault of sources, owners and destinations at once, and Changed where a
     source did not stay as it was while it was looked at.
@@ -35,7 +36,7 @@ def decide(config: Config, before: Records, home: Home) -> Plan:
     rules.keep(home.defaults, home.options)
     draft = Draft(before)
     try:
-        plan = _plan(config, draft, home)
+        plan = _plan(config, draft, home, again)
     except Unsafe as error:
         # A service that runs beside us changed what was found to be safe a moment ago.
         draft.fault((), str(error))
@@ -47,7 +48,7 @@ def decide(config: Config, before: Records, home: Home) -> Plan:
     return plan
 
 
-def _plan(config: Config, draft: Draft, home: Home) -> Plan:
+def _plan(config: Config, draft: Draft, home: Home, again: bool) -> Plan:
     launch = records.Launch(
         config.command, config.user, config.capabilities, config.no_new_privileges
     )
@@ -61,6 +62,8 @@ def _plan(config: Config, draft: Draft, home: Home) -> Plan:
     comparison = Comparison(draft)
     comparison.whole()
     plan.steps = comparison.steps
+    if again and not draft.faults:
+        look_ahead(draft, plan.rules)
     remove_stale_parents(draft, plan)
     foresee(draft, plan.steps, comparison.fresh)
     record(draft, plan, home)

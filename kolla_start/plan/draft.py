@@ -95,6 +95,7 @@ class Draft:
     merged:  directories of the image that a merge only gives owner and mode
     parents: directories that are made for a destination, or were
     stuck:   what left the document and cannot be given back now, see stay()
+    links:   those of the disk that an entry's path leads through, and which entry's
     """
 
     def __init__(self, records: Records) -> None:
@@ -105,6 +106,7 @@ class Draft:
         self.merged: set[str] = set()
         self.parents: set[str] = set()
         self.stuck: set[str] = set()
+        self.links: dict[str, Loc] = {}
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
 
@@ -165,14 +167,17 @@ class Draft:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real)
         return original.target
 
-    def resolve(self, path: str, follow: bool = False) -> str:
+    def resolve(self, path: str, follow: bool = False, through: list[str] | None = None) -> str:
         """The real path that a path will have. Raises as walk.resolve()."""
-        return walk.resolve(path, self.stands, follow)
+        return walk.resolve(path, self.stands, follow, through)
 
     def place(self, path: str, loc: Loc, follow: bool = False) -> str | None:
         """The same; what is against it is a fault."""
+        through: list[str] = []
         try:
-            return self.resolve(path, follow)
+            real = self.resolve(path, follow, through)
+            self.links.update(dict.fromkeys(through, loc))
+            return real
         except Unsafe as error:
             self.fault(loc, str(error))
         except OSError as error:

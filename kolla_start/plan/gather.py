@@ -10,7 +10,8 @@ import posix as os
 import stat
 
 from kolla_start import accounts
-from kolla_start.disk import planted, read, source, walk
+from kolla_start.disk import source
+from kolla_start.disk.given import Given, declare
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
@@ -26,7 +27,6 @@ from kolla_start.plan.wanted import (
     KIND_NAMES,
     Node,
     directory_mode,
-    is_directory,
     kind_of,
 )
 
@@ -41,7 +41,7 @@ _DATABASES = ("/etc/passwd", "/etc/group")
 def gather(config: Config, draft: Draft) -> None:
     """Put what the document wants into the draft. What is wrong with it is among its faults."""
     _bring(config)
-    _declare(config)
+    _declare(config, draft)
     _user(config, draft)
     for entry in config.directories:
         with _Guard(draft, (DIRECTORIES, entry.index), entry.path):
@@ -110,14 +110,14 @@ def _bring(config: Config) -> None:
     accounts.bring(*found)
 
 
-def _declare(config: Config) -> None:
+def _declare(config: Config, draft: Draft) -> None:
     """What the document gives to whom: a step on the way there is taken."""
     given = [(entry.path, entry.owner, False) for entry in (*config.directories, *config.files)]
     given += [(rule.path.rstrip("/"), rule.owner, rule.recurse) for rule in config.permissions]
-    found: list[walk.Given] = []
+    found: list[Given] = []
     for path, owner, below in given:
         try:
-            found.append(walk.Given(path, accounts.ids(owner)[0], below))
+            found.append(Given(path, accounts.ids(owner)[0], below))
         except accounts.UnknownOwner:
             pass  # It is said where the entry is planned.
     for entry in config.config_files:
@@ -127,8 +127,10 @@ def _declare(config: Config) -> None:
         except accounts.UnknownOwner:
             continue
         uid = None if entry.preserve_properties else uid
-        found.append(walk.Given(entry.dest.rstrip("/"), uid, below=True, copied=True))
-    walk.declare(found)
+        dest = entry.dest.rstrip("/")
+        behind = entry.merge or dest != entry.dest  # else what is put there replaces the link
+        found.append(Given(dest, uid, below=True, copied=True, behind=behind))
+    declare(found, draft.resolve)
 
 
 def _user(config: Config, draft: Draft) -> None:
@@ -167,8 +169,6 @@ def _directory(draft: Draft, entry: PathEntry) -> None:
         draft.fault(where, f"{path} is there and is no directory; remove it")
         return
     mode = directory_mode(entry.perm)
-    if is_directory(read.lstat(path)):
-        planted.refuse_planted(path, owner[0], mode)
     if draft.reaches_records(path, where, owner[0], mode, False):
         return
     if draft.add_parents(path, loc, DIRECTORIES):

@@ -209,6 +209,13 @@ class Rules:
             or rules.holds_records(path)
         )
 
+    def becomes(self, path: str) -> sweep.Wanted | None:
+        """What a directory has after this start; None where it stays as it is."""
+        node = self._wanted.nodes.get(path)
+        if node is not None and node.kind == DIRECTORY:
+            return node.uid, node.gid, None, node.mode
+        return self._of(path)
+
     def of_entries(self, path: str) -> sweep.Rule:
         """What the entries of a directory should have: one answer if there is only one."""
         here = [rule for rule in self._about(path) if rule.recurse] if path else []

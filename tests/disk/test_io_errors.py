@@ -88,6 +88,8 @@ def test_a_call_that_fails(how: str, error: str) -> None:
             done = failing_at(box, moment, error, argv, env)
             said = done.stdout + done.stderr
             right = {0, 2} if how == "check" else {0, 1}
+            if how == "check" and "cannot be read" in said:
+                right = {1}  # a restart puts another in its place
             if "Traceback" in said or done.returncode not in right:
                 lost[str(moment)] = f"{done.returncode}: {said[-200:]}"
             elif done.returncode == 1 and "ERROR" not in said:

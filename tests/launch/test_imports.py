@@ -13,14 +13,14 @@ from kolla_start import install
 
 # Of every start; of one that does the privileged stage itself; of one whose document asks for it.
 START = """
-accounts disk disk.planted disk.read disk.remove disk.source disk.walk disk.write document
-document.text errors kernel launch launch.cacerts launch.certificates launch.privileges
+accounts disk disk.given disk.planted disk.read disk.remove disk.source disk.walk disk.write
+document document.text errors kernel launch launch.cacerts launch.certificates launch.privileges
 launch.program launch.projects launch.service log process records start
 """.split()
 PRIVILEGED = """
 apply document.judge document.load document.rules document.table plan plan.compare plan.copying
 plan.decide plan.draft plan.foresee plan.gather plan.originals plan.permissions plan.recorded
-plan.sources plan.steps plan.wanted set_configs
+plan.sources plan.steps plan.wanted plan.ways set_configs
 """.split()
 ASKED = "disk.level disk.sweep disk.tree".split()
 # By the import system and not with what needs them: what is imported inside functions.

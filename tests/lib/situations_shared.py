@@ -53,7 +53,7 @@ def shared_situations() -> dict[str, Situation]:
             taken, owner(log, recurse=True), 1, message=foreign, watched=(log, own)),
         "the same for a file that is to be made": Situation(
             taken, {"files": [{"path": own, "owner": SERVICE, "perm": "0664"}]}, 1,
-            message=foreign, watched=(log, own)),
+            message="have moved it there", watched=(log, own)),
         "the same for a file that is to be copied": Situation(
             taken, copy(f"{log}/conf"), 1, message=foreign, watched=(log, own)),
         "the directory's owner's own in the service's place": Situation(

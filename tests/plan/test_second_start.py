@@ -1,0 +1,115 @@
+"""What is accepted at the first start is accepted at the second, and that one changes nothing.
+
+By then the directories that the document gives away belong to others.
+"""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from documents import document, entry
+from outcomes import applied, refused
+from sandbox import Sandbox
+
+ALPHA, BETA = 4301, 4302
+
+
+@pytest.fixture
+def box(sandbox: Sandbox) -> Iterator[Sandbox]:
+    for name, uid in (("alpha", ALPHA), ("beta", BETA)):
+        sandbox.adduser(name, uid)
+    sandbox.source("x.conf", "x")
+    yield sandbox
+
+
+def given(path: str, owner: str, perm: str = "0755") -> dict[str, str]:
+    return {"path": path, "owner": owner, "perm": perm}
+
+
+def test_the_last_of_two_entries_for_a_directory_has_the_say(box: Sandbox) -> None:
+    box.mkdir("/srv/a")
+    content = document(
+        directories=[given("/srv/a", "alpha"), given("/srv/a/b", "alpha", "0700")],
+        permissions=[{"path": "/srv/a/b", "owner": "beta"}],
+    )
+    applied(box, content)
+    assert box.owner("/srv/a/b") == (BETA, BETA)
+    twice = document(
+        directories=[
+            given("/srv/a", "alpha"),
+            given("/srv/a/b", "alpha", "0700"),
+            given("/srv/a/b", "beta", "0700"),
+        ]
+    )
+    applied(box, twice)
+    assert box.owner("/srv/a/b") == (BETA, BETA)
+
+
+def test_a_directory_that_a_link_of_the_image_leads_to(box: Sandbox) -> None:
+    """What an entry gives away through a link is declared, where it lies in another's directory."""
+    box.mkdir("/srv/t", owner="beta")
+    box.mkdir("/srv/t/u")
+    box.symlink("/srv/t/u", "/srv/a/l")
+    applied(box, document(directories=[given("/srv/a/l", "alpha")]))
+    assert box.owner("/srv/t/u") == (ALPHA, ALPHA)
+    into = entry("x.conf", "/srv/a/l/", "alpha", "0640")
+    applied(box, document(into, directories=[given("/srv/t/u", "alpha")]))
+    assert box.read("/srv/t/u/x.conf") == "x"
+
+
+REFUSED = {
+    "a link of the image in a directory that is given away": (
+        "name the place it points to",
+        {"files": [given("/srv/a/l/f", "alpha")], "directories": [given("/srv/a", "beta")]},
+    ),
+    "a link of the image in a tree that is given away": (
+        "name the place it points to",
+        {
+            "directories": [given("/srv/a/l/n", "alpha")],
+            "permissions": [{"path": "/srv/a", "owner": "beta", "recurse": True}],
+        },
+    ),
+    "another user's directory in one that is given away": (
+        "/srv/a/b belongs to uid 4302 but lies in a directory of uid 4301",
+        {"directories": [given("/srv/a", "alpha"), given("/srv/a/b/c", "alpha")]},
+    ),
+    "a link that copying goes through": (
+        "name the place it points to",
+        document(entry("x.conf", "/srv/a/l/x.conf", "root"), directories=[given("/srv/a", "beta")]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_the_second_start_cannot_do_is_refused_at_the_first(box: Sandbox, name: str) -> None:
+    box.mkdir("/srv/a")
+    box.mkdir("/srv/a/b", 0o700, "beta")
+    box.mkdir("/srv/t")
+    box.symlink("../t", "/srv/a/l")
+    words, sections = REFUSED[name]
+    refused(box, {"command": "true", **sections}, "the next start", words)
+    # Told another way it is carried out.
+    text = json.dumps({"command": "true", **sections}).replace("/srv/a/l", "/srv/t")
+    given_too = [{"path": "/srv/a/b", "owner": "beta"}]
+    content = json.loads(text)
+    content["permissions"] = [*content.get("permissions", ()), *given_too]
+    applied(box, content)
+
+
+def test_what_was_given_back_is_no_way_of_the_next_start(box: Sandbox) -> None:
+    box.mkdir("/srv/a/b", owner="beta")
+    box.mkdir("/srv/a/b/c", owner="beta")
+    applied(box, document(entry("x.conf", "/srv/a/b/c/x.conf", "beta")))
+    applied(box, document(directories=[given("/srv/a", "alpha")]))
+
+
+def test_under_copy_once_nobody_goes_there_again(box: Sandbox) -> None:
+    box.mkdir("/srv/t")
+    box.symlink("../t", "/srv/a/l")
+    into = entry("x.conf", "/srv/a/l/x.conf")
+    box.document(document(into, directories=[given("/srv/a", "beta")]))
+    refused(box)
+    for _ in range(2):
+        done = box.run(["kolla_set_configs"], env={"KOLLA_CONFIG_STRATEGY": "COPY_ONCE"})
+        assert done.returncode == 0, done.stderr
+    assert box.read("/srv/t/x.conf") == "x"
