@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 # Beyond so many steps or warnings the log says how many there are, not each of them.
 _LOGGED = 100
-_HELD = 24  # descriptors of directories that change hands; a start works with 64
 
 
 def apply(plan: Plan, home: Home) -> int:
@@ -53,15 +52,14 @@ def apply(plan: Plan, home: Home) -> int:
             _replace(plan, home)
         # Directories change hands last: until then whoever could have put something there is
         # still to be seen. What they are is judged before the trees that they lie in change hands.
-        last = [step for step in _changing_hands(plan) if step.part != RESTORE]
-        if len(last) > _HELD:
-            _hand_over_all(last)
-            last = []
-        held = [(step, planted.hold(step.path, step.node.uid, step.node.mode)) for step in last]
+        judged = [
+            (step, planted.refuse_planted(step.path, step.node.uid, step.node.mode))
+            for step in _changing_hands(plan)
+            if step.part != RESTORE
+        ]
         failures = _sweep(plan)
-        for step, found in held:
-            _hand_over(step, found)
-        _set_times(plan.steps)
+        for step, known in judged:
+            _hand_over(step, planted.find_again(step.path, known))
         return failures
     except Changed:
         raise
@@ -88,18 +86,15 @@ def _stays_ours(step: Placing) -> bool:
     return as_made and not isinstance(step, SetOwner)
 
 
-def _hand_over_all(steps: list[Placing]) -> None:
-    for step in steps:
-        _hand_over(step, planted.hold(step.path, step.node.uid, step.node.mode))
-
-
 def _hand_over(step: Placing, found: planted.Found) -> None:
     if isinstance(step, SetOwner):
         log.info(str(step))
     try:
         found.set_owner(step.node.uid, step.node.gid, step.node.mode)
-        if step.node.preserve:
+        if step.node.preserve and step.node.source is not None:
             write.give_attributes(found.fd, step.node.attributes())
+            # All that is put into it is there: that would change its times.
+            write.give_times(found.fd, step.node.source.status)
     finally:
         found.close()
 
@@ -125,7 +120,9 @@ def _replace(plan: Plan, home: Home) -> None:
         records.write_state(home, meanwhile)
     _carry_out_all(plan.steps)
     # Given back is given back before it is forgotten.
-    _hand_over_all([step for step in _changing_hands(plan) if step.part == RESTORE])
+    for step in _changing_hands(plan):
+        if step.part == RESTORE:
+            _hand_over(step, planted.hold(step.path, step.node.uid, step.node.mode))
     _flush_restored(plan.steps)
     if plan.command is not None:
         _record(home.run_command, plan.command)
@@ -251,15 +248,7 @@ def _copy(path: str, node: Node, sync: bool, over: bool) -> None:
         planted.set_owner(path, node.uid, node.gid, node.mode)
         write.set_attributes(path, node.attributes())
     else:
-        write.make_special(path, found.status)
-
-
-def _set_times(steps: list[Step]) -> None:
-    """Directories last, and from below: what is put into one changes its times."""
-    for step in reversed(steps):
-        if isinstance(step, Placing) and step.node.kind == DIRECTORY and step.node.preserve:
-            assert step.node.source is not None
-            write.set_times(step.path, step.node.source.status)
+        write.make_special(path, found.status, over)
 
 
 def _clean_up(before: Records, home: Home) -> None:
@@ -275,7 +264,8 @@ def _clean_up(before: Records, home: Home) -> None:
 
 
 def _sweep(plan: Plan) -> int:
-    trees = plan.rules.trees()
+    rules = plan.rules
+    trees = rules.trees()
     if not trees:
         return 0
     from kolla_start.disk.sweep import Sweep
@@ -292,7 +282,7 @@ def _sweep(plan: Plan) -> int:
             what = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
             log.warning(f"permissions: {what}")
 
-    sweep = Sweep(plan.rules.of_entries, plan.rules.named, failed, log.info)
+    sweep = Sweep(rules.of_entries, rules.becomes, rules.named, failed, log.info)
     for top, recurse in trees:
         sweep_tree(sweep, top, recurse)
     sweep.end()

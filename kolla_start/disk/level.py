@@ -9,13 +9,12 @@ import errno
 import posix as os
 
 from kolla_start.disk import walk
-from kolla_start.disk.walk import LIST, ROOT_ONLY, SEVERAL, identity, trusted
+from kolla_start.disk.walk import LIST, ROOT_ONLY, SEVERAL, identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from kolla_start.disk.sweep import Wanted
 
 _LISTED = 256  # entries that are listed of a directory before its turn
 
@@ -46,13 +45,14 @@ class Level:
         self.rest: Iterator[os.DirEntry[str]] | None = None
         self.was = (0, 0)
 
-    def settle(self, above: int, wanted: Wanted | None) -> os.stat_result:
-        """Find out who can write it; `above` is the parent's `sole`. Raises OSError."""
+    def settle(self, above: int, stays: bool) -> os.stat_result:
+        """Find out who can write it; `above` is the parent's `sole`. Raises OSError.
+
+        `stays`: this start gives neither it nor any directory above it to anybody.
+        """
         status = os.fstat(self.fd)
         self.sole = walk.sole_writer(above, status, self.fd)
-        self.stays = self.sole == ROOT_ONLY and (
-            wanted is None or (trusted(wanted[0]) and not (wanted[3] or 0) & 0o022)
-        )
+        self.stays = stays and self.sole == ROOT_ONLY
         return status
 
     def look(self) -> None:

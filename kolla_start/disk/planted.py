@@ -15,7 +15,7 @@ import stat
 
 from kolla_start.disk import walk
 from kolla_start.disk.given import declared
-from kolla_start.disk.walk import ROOT_ONLY, Directory, Unsafe, join, split, trusted
+from kolla_start.disk.walk import ROOT_ONLY, Directory, Unsafe, identity, join, split, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,9 +35,25 @@ _FOREIGN = (
 )
 
 
-def refuse_planted(path: str, uid: int, mode: int | None) -> None:
-    """Raises Unsafe where set_owner() would, and OSError."""
-    hold(path, uid, mode).close()
+def refuse_planted(path: str, uid: int, mode: int | None) -> tuple[int, int]:
+    """Raises Unsafe where set_owner() would, and OSError; else what was found: find_again()."""
+    found = hold(path, uid, mode)
+    found.close()
+    return identity(found.status)
+
+
+def find_again(path: str, known: tuple[int, int]) -> Found:
+    """What was judged, to be given away, held open; whoever can write there by now.
+
+    Every step is taken: it is what it was, or Unsafe is raised. Raises OSError with the path.
+    """
+    parent, name = split(path)
+    walk.as_it_is.forget()
+    found = find_at(walk.as_it_is.directory(parent).fd, name or ".", path, walk.SEVERAL)
+    if identity(found.status) != known:
+        found.close()
+        raise Unsafe(f"{path} was exchanged for another; it is left alone")
+    return found
 
 
 def hold(path: str, uid: int, mode: int | None) -> Found:

@@ -29,8 +29,7 @@ _MAX_LINKS = 40  # path_resolution(7)
 MOUNTED = "/var/lib/kolla/config_files"
 
 _operators = Walk(free=f"{MOUNTED}/")
-_as_it_is = Walk(free="/")
-_walks = (_operators, _as_it_is, walk.ours)
+_walks = (_operators, walk.as_it_is, walk.ours)
 
 
 def is_operators(real: str) -> bool:
@@ -275,14 +274,14 @@ def original(place: str, path: str = "", real: str = "") -> Source | None:
     """
     parent, name = split(place)
     try:
-        at = _as_it_is.directory(parent)
+        at = walk.as_it_is.directory(parent)
         status = os.stat(name or ".", dir_fd=at.fd, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise OSError(error.errno, error.strerror, place) from None
     target = os.readlink(name, dir_fd=at.fd) if stat.S_ISLNK(status.st_mode) else ""
-    return Source(path or place, real or place, status, target, _as_it_is, place)
+    return Source(path or place, real or place, status, target, walk.as_it_is, place)
 
 
 def begin() -> None:
@@ -307,4 +306,4 @@ def settled() -> None:
 def rest() -> None:
     """Close what was opened on the way to sources."""
     _operators.forget()
-    _as_it_is.forget()
+    walk.as_it_is.forget()

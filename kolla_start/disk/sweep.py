@@ -14,7 +14,7 @@ import posix as os
 import stat
 
 from kolla_start.disk import planted
-from kolla_start.disk.walk import Unsafe, identity
+from kolla_start.disk.walk import Unsafe, identity, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Sweep:
     """What the trees of one start should have, and what has become of it.
 
     rule(path):  what the entries of a directory should have ("" asks for a top itself)
+    becomes(path): what a directory itself has after this start, by whatever section
     named(path): whether the document speaks of what a link leads to under that path
     failed(path, error): is told what could not be set; the walk goes on with the rest
     say(message): is told how far a long walk is
@@ -38,11 +39,13 @@ class Sweep:
     def __init__(
         self,
         rule: Callable[[str], Rule],
+        becomes: Callable[[str], Wanted | None],
         named: Callable[[str], bool],
         failed: Callable[[str, Exception], None],
         say: Callable[[str], None],
     ) -> None:
         self.rule = rule
+        self._becomes = becomes
         self._named = named
         self._failed = failed
         self.say = say
@@ -58,6 +61,11 @@ class Sweep:
         """What one path should have; `directory` is that which it lies in, "" for a top."""
         answer = self.rule(directory)
         return answer if isinstance(answer, tuple) else answer(path)
+
+    def stays(self, directory: str) -> bool:
+        """Whether a directory of root's alone is still that after this start."""
+        wanted = self._becomes(directory)
+        return wanted is None or (trusted(wanted[0]) and not (wanted[3] or 0) & 0o022)
 
     def follow(self, path: str, wanted: Wanted) -> None:
         """Note what a link leads to that only root can have made."""

@@ -18,7 +18,7 @@ import time
 from kolla_start.disk import planted, walk
 from kolla_start.disk.level import Level, ask
 from kolla_start.disk.sweep import Sweep, changes_mode, differs, mode_of
-from kolla_start.disk.walk import LIST, ROOT_ONLY, Unsafe, identity, join, split, trusted
+from kolla_start.disk.walk import LIST, ROOT_ONLY, Unsafe, ancestors, identity, join, split, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,18 +54,19 @@ def _whole(tree: _Tree, sweep: Sweep, top: str, recurse: bool) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     wanted = sweep.wanted("", top)
+    stays = at.sole == ROOT_ONLY and all(map(sweep.stays, ancestors(top)))
     if stat.S_ISLNK(status.st_mode) and wanted is not None:
         if at.sole == ROOT_ONLY:
             sweep.follow(top, wanted)
+        # A link of root's would be taken for the image's.
+        if stays or trusted(wanted[0]):
             return
-        if trusted(wanted[0]):
-            return  # a link of root's would be taken for the image's
     sole, owed = at.sole, None
     try:
         if recurse and stat.S_ISDIR(status.st_mode):
             level = Level(os.open(name, LIST, dir_fd=at.fd), top)
             tree.levels.append(level)
-            if identity(level.settle(sole, wanted)) != identity(status):
+            if identity(level.settle(sole, stays and sweep.stays(top))) != identity(status):
                 raise Unsafe(f"{top} was exchanged for another; it is left alone")
         if wanted is not None and differs(status, wanted):
             owed = planted.hold(top, wanted[0], mode_of(status.st_mode, wanted))
@@ -119,7 +120,7 @@ class _Tree:
                 levels[-1 - _OPEN_LEVELS].close()
             try:
                 wanted = self._sweep.wanted(level.path, path) if inner in level.owed else None
-                below.settle(level.sole, wanted)
+                below.settle(level.sole, level.stays and self._sweep.stays(path))
                 if wanted is not None:
                     planted.Found(below.fd, path, level.sole).refuse_planted(wanted[0], wanted[3])
                 self.scan(below)

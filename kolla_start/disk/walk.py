@@ -26,7 +26,7 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     # Whether the document lets a step be taken: from, to, the real path of that, and it, open.
     MayStep = Callable[[os.stat_result, os.stat_result, str, int | None], bool]
@@ -60,6 +60,13 @@ def join(parent: str, name: str) -> str:
 def split(path: str) -> tuple[str, str]:
     head, _, name = path.rpartition("/")
     return head or "/", name
+
+
+def ancestors(path: str) -> Iterator[str]:
+    """The directories above a path, nearest first, "/" last."""
+    while path != "/":
+        path = split(path)[0]
+        yield path
 
 
 def identity(status: os.stat_result) -> tuple[int, int]:
@@ -348,6 +355,7 @@ def ask(may_step: MayStep) -> None:
 
 
 ours = Walk()
+as_it_is = Walk(free="/")  # for what is known already, or shown to nobody else
 directory = ours.directory
 resolve = ours.resolve
 forget = ours.forget

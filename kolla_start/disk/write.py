@@ -86,29 +86,45 @@ def copy_file(
 
 def make_link(path: str, target: str, uid: int, gid: int, over: bool = False) -> None:
     """Put a symbolic link at the path, in place of what is there; `over` as for write_file()."""
+
+    def make(name: str, at: int) -> None:
+        os.symlink(target, name, dir_fd=at)
+
+    _make(path, make, stat.S_IFLNK, (uid, gid, None), over)
+
+
+def make_special(path: str, like: os.stat_result, over: bool = False) -> None:
+    """Put a FIFO or device like another at the path (mknod(2)): only image defaults hold them."""
+    kind = stat.S_IFMT(like.st_mode)
+
+    def make(name: str, at: int) -> None:
+        os.mknod(name, kind | 0o600, like.st_rdev, dir_fd=at)
+
+    _make(path, make, kind, (like.st_uid, like.st_gid, like.st_mode & 0o7777), over)
+
+
+def _make(
+    path: str,
+    make: Callable[[str, int], None],
+    kind: int,
+    owner: tuple[int, int, int | None],
+    over: bool,
+) -> None:
     at, name = _entry(path)
     temporary = _temporary_name()
-    os.symlink(target, temporary, dir_fd=at)
+    make(temporary, at)
     try:
         made = planted.find_at(at, temporary, path, walk.SEVERAL)
         try:
-            if not stat.S_ISLNK(made.status.st_mode) or made.status.st_uid != os.geteuid():
+            if stat.S_IFMT(made.status.st_mode) != kind or made.status.st_uid != os.geteuid():
                 raise Unsafe(f"{path} was exchanged for another while it was made")
-            made.set_owner(uid, gid, None)
+            made.set_owner(*owner)
         finally:
             made.close()
         _rename(at, temporary, name, path, over)
     except BaseException:
         _discard(at, temporary)
         raise
-
-
-def make_special(path: str, like: os.stat_result) -> None:
-    """Put a FIFO or device like another at the path (mknod(2)): only image defaults hold them."""
-    remove.remove(path)
-    at, name = _entry(path)
-    os.mknod(name, stat.S_IFMT(like.st_mode) | 0o600, like.st_rdev, dir_fd=at)
-    planted.set_owner(path, like.st_uid, like.st_gid, like.st_mode & 0o7777)
 
 
 def make_marker(path: str) -> None:
@@ -183,13 +199,9 @@ def give_attributes(fd: int, wanted: dict[str, bytes] | None) -> None:
         _set_attributes(f"/proc/self/fd/{fd}", wanted)
 
 
-def set_times(path: str, status: os.stat_result) -> None:
-    """Give a directory the access and modification times of another."""
-    fd = read.open_at(path, walk.PATH_ONLY)
-    try:
-        os.utime(f"/proc/self/fd/{fd}", ns=(status.st_atime_ns, status.st_mtime_ns))
-    finally:
-        os.close(fd)
+def give_times(fd: int, status: os.stat_result) -> None:
+    """Give an open file (O_PATH as well) the access and modification times of another."""
+    os.utime(f"/proc/self/fd/{fd}", ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def sync_file(path: str) -> None:

@@ -12,7 +12,7 @@ import posix as os
 import stat
 
 from kolla_start.disk import read, source, walk
-from kolla_start.disk.walk import Unsafe, join, trusted
+from kolla_start.disk.walk import Unsafe, ancestors, join, trusted
 from kolla_start.document import rules
 from kolla_start.errors import Fault, cause
 from kolla_start.plan.wanted import (
@@ -23,7 +23,6 @@ from kolla_start.plan.wanted import (
     PARENT,
     Node,
     Wanted,
-    ancestors,
     is_directory,
 )
 

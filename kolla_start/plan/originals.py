@@ -10,7 +10,7 @@ from __future__ import annotations
 import stat
 
 from kolla_start.disk import read, source
-from kolla_start.disk.walk import Unsafe, join, split
+from kolla_start.disk.walk import Unsafe, ancestors, join, split
 from kolla_start.plan.draft import Baseline, Draft
 from kolla_start.plan.wanted import (
     DIRECTORY,
@@ -20,7 +20,6 @@ from kolla_start.plan.wanted import (
     PARENT,
     RESTORE,
     Node,
-    ancestors,
     is_directory,
     kept_from,
     kind_of,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 
 from kolla_start.disk import planted, read, walk
-from kolla_start.disk.walk import Unsafe, split
+from kolla_start.disk.walk import Unsafe, ancestors, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
 from kolla_start.plan.draft import Draft, Drawn
@@ -20,7 +20,6 @@ from kolla_start.plan.wanted import (
     NOTHING,
     PARENT,
     Wanted,
-    ancestors,
     directory_mode,
 )
 

@@ -6,7 +6,7 @@ On the container-start path. Nothing here writes.
 from __future__ import annotations
 
 from kolla_start.disk import read, source
-from kolla_start.disk.walk import Unsafe, join
+from kolla_start.disk.walk import Unsafe, ancestors, join
 from kolla_start.plan.draft import Baseline, Draft
 from kolla_start.plan.originals import inside, mirrored
 from kolla_start.plan.steps import Placing, Plan, RemoveEmpty, Save, Step
@@ -16,7 +16,6 @@ from kolla_start.plan.wanted import (
     PARENT,
     RESTORE,
     Node,
-    ancestors,
     is_directory,
 )
 

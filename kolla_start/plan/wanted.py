@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import stat
 
-from kolla_start.disk.walk import join, split
+from kolla_start.disk.walk import ancestors, join, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from kolla_start.disk.source import Source
     from kolla_start.errors import Loc
@@ -172,10 +171,3 @@ def kind_of(status: os.stat_result) -> int:
     if stat.S_ISDIR(mode):
         return DIRECTORY
     return LINK if stat.S_ISLNK(mode) else SPECIAL
-
-
-def ancestors(path: str) -> Iterator[str]:
-    """The directories above a path, nearest first, "/" last."""
-    while path != "/":
-        path = split(path)[0]
-        yield path

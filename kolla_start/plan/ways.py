@@ -11,10 +11,10 @@ import posix as os
 import stat
 
 from kolla_start.disk import walk
-from kolla_start.disk.walk import Unsafe, private, split
+from kolla_start.disk.walk import Unsafe, ancestors, private, split
 from kolla_start.plan.draft import Draft
 from kolla_start.plan.permissions import Rules
-from kolla_start.plan.wanted import RESTORE, ancestors
+from kolla_start.plan.wanted import RESTORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ By then the directories that the document gives away belong to others.
 """
 
 import json
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -113,3 +114,53 @@ def test_under_copy_once_nobody_goes_there_again(box: Sandbox) -> None:
         done = box.run(["kolla_set_configs"], env={"KOLLA_CONFIG_STRATEGY": "COPY_ONCE"})
         assert done.returncode == 0, done.stderr
     assert box.read("/srv/t/x.conf") == "x"
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_however_many_directories_change_hands(box: Sandbox, count: int) -> None:
+    """What lies in them is judged as it was found, before any of them belongs to the service."""
+    tops = [f"/srv/d{number}" for number in range(count)]
+    for top in tops:
+        box.write(f"{top}/f", "", "beta", 0o600)
+    content = document(
+        directories=[given(top, "alpha") for top in tops],
+        permissions=[{"path": "/srv/d*", "owner": "alpha", "recurse": True}],
+    )
+    applied(box, content)
+    assert {box.owner(f"{top}/f") for top in tops} == {(ALPHA, ALPHA)}
+
+
+@pytest.mark.parametrize("path", ["/srv/a", "/srv/a/b", "/srv/a/b/l"])
+def test_a_link_in_a_directory_that_an_entry_gives_away(box: Sandbox, path: str) -> None:
+    box.mkdir("/srv/a/b")
+    box.mkdir("/srv/t")
+    box.symlink("/srv/t", "/srv/a/b/l")
+    content = document(
+        directories=[given("/srv/a", "alpha"), given("/srv/a/b", "alpha")],
+        permissions=[{"path": path, "owner": "alpha", "recurse": True}],
+    )
+    applied(box, content)
+    assert box.owner("/srv/t") == (ALPHA, ALPHA)
+    assert box.owner("/srv/a/b/l") == (ALPHA, ALPHA)
+
+
+def test_times_of_a_preserved_directory(box: Sandbox) -> None:
+    box.mkdir("/opt/tree/in", owner="alpha")
+    box.write("/opt/tree/in/f", "f", "alpha")
+    for path in ("/opt/tree/in", "/opt/tree"):
+        os.utime(box.host(path), (1, 1234567890))
+    applied(box, document(entry("/opt/tree", "/srv/a/tree", preserve_properties=True)))
+    for path in ("/srv/a/tree/in", "/srv/a/tree"):
+        assert box.stat(path).st_mtime == 1234567890
+
+
+def test_a_device_that_is_given_back(box: Sandbox) -> None:
+    box.run(["mknod", "/srv/zero", "c", "1", "5"], check=True)
+    box.chown("/srv/zero", "alpha")
+    box.chmod("/srv/zero", 0o640)
+    before = box.stat("/srv/zero")
+    applied(box, document(entry("x.conf", "/srv/zero")))
+    applied(box, document())
+    after = box.stat("/srv/zero")
+    assert (after.st_mode, after.st_rdev) == (before.st_mode, before.st_rdev)
+    assert box.owner("/srv/zero") == (ALPHA, ALPHA)
