@@ -8,10 +8,9 @@ records and each destination whole; the next start finishes the work.
 from __future__ import annotations
 
 import posix as os
-import stat
 
 from kolla_start import kernel, log, records
-from kolla_start.disk import planted, read, remove, source, write
+from kolla_start.disk import planted, remove, source, write
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.errors import Failed, cause
@@ -174,8 +173,7 @@ def _keep(save: Save) -> None:
 def _flush_restored(steps: list[Step]) -> None:
     """What was given back or taken away is in the storage before its original is forgotten."""
     for place in {split(step.path)[0] for step in steps if step.part == RESTORE}:
-        if read.lstat(place) is not None:
-            write.sync_directory(place)
+        write.sync_directory(place)
 
 
 # --- steps -------------------------------------------------------------------------------------
@@ -300,10 +298,7 @@ def settle(plan: Plan, home: Home) -> None:
     """
     try:
         for path in (*plan.files, home.run_command, home.options):
-            status = read.lstat(path)
-            if status is not None and stat.S_ISREG(status.st_mode):
-                write.sync_file(path)
-                write.sync_directory(split(path)[0])
+            write.sync_file(path)
         write.make_marker(home.configured)
     except OSError as error:
         raise Failed(cause(error, home.configured)) from error

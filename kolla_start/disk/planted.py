@@ -48,7 +48,6 @@ def find_again(path: str, known: tuple[int, int]) -> Found:
     Every step is taken: it is what it was, or Unsafe is raised. Raises OSError with the path.
     """
     parent, name = split(path)
-    walk.as_it_is.forget()
     found = find_at(walk.as_it_is.directory(parent).fd, name or ".", path, walk.SEVERAL)
     if identity(found.status) != known:
         found.close()

@@ -358,4 +358,9 @@ ours = Walk()
 as_it_is = Walk(free="/")  # for what is known already, or shown to nobody else
 directory = ours.directory
 resolve = ours.resolve
-forget = ours.forget
+
+
+def forget(path: str = "/") -> None:
+    """What is at and below a path may be another thing from now on."""
+    ours.forget(path)
+    as_it_is.forget(path)

@@ -86,21 +86,19 @@ def copy_file(
 
 def make_link(path: str, target: str, uid: int, gid: int, over: bool = False) -> None:
     """Put a symbolic link at the path, in place of what is there; `over` as for write_file()."""
-
-    def make(name: str, at: int) -> None:
-        os.symlink(target, name, dir_fd=at)
-
-    _make(path, make, stat.S_IFLNK, (uid, gid, None), over)
+    owner = (uid, gid, None)
+    _make(path, lambda name, at: os.symlink(target, name, dir_fd=at), stat.S_IFLNK, owner, over)
 
 
 def make_special(path: str, like: os.stat_result, over: bool = False) -> None:
     """Put a FIFO or device like another at the path (mknod(2)): only image defaults hold them."""
     kind = stat.S_IFMT(like.st_mode)
+    owner = like.st_uid, like.st_gid, like.st_mode & 0o7777
 
     def make(name: str, at: int) -> None:
         os.mknod(name, kind | 0o600, like.st_rdev, dir_fd=at)
 
-    _make(path, make, kind, (like.st_uid, like.st_gid, like.st_mode & 0o7777), over)
+    _make(path, make, kind, owner, over)
 
 
 def _make(
@@ -205,19 +203,30 @@ def give_times(fd: int, status: os.stat_result) -> None:
 
 
 def sync_file(path: str) -> None:
-    """Bring a regular file's content to the storage (fsync(2))."""
-    fd = read.open_regular(path)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    """Bring a regular file and its name to the storage (fsync(2)), if there is one."""
+    if _sync(path, read.READ, stat.S_ISREG):
+        sync_directory(split(path)[0])
 
 
 def sync_directory(path: str) -> None:
-    """Bring the names in a directory to the storage (fsync(2))."""
-    fd = read.open_at(path, walk.LIST)
+    """Bring the names in a directory to the storage (fsync(2)), if there is one."""
+    _sync(path, walk.LIST, stat.S_ISDIR)
+
+
+def _sync(path: str, flags: int, kind: Callable[[int], bool]) -> bool:
+    """Whether there is one. Every step is taken: whose it is by now does not matter for that."""
+    parent, name = split(path)
     try:
-        os.fsync(fd)
+        fd = os.open(name or ".", flags, dir_fd=walk.as_it_is.directory(parent).fd)
+    except OSError as error:
+        if error.errno in read.NOTHING or error.errno == errno.ENXIO:
+            return False
+        raise OSError(error.errno, error.strerror, path) from None
+    try:
+        found = kind(os.fstat(fd).st_mode)
+        if found:
+            os.fsync(fd)
+        return found
     finally:
         os.close(fd)
 
@@ -379,9 +388,7 @@ def _set_attributes(place: int | str, wanted: dict[str, bytes]) -> None:
         if name not in wanted and not name.startswith("security."):
             _unless_unsupported(lambda name=name: os.removexattr(place, name))  # type: ignore[misc]
     for name, value in wanted.items():
-        _unless_unsupported(
-            lambda name=name, value=value: os.setxattr(place, name, value)  # type: ignore[misc]
-        )
+        _unless_unsupported(lambda n=name, v=value: os.setxattr(place, n, v))  # type: ignore[misc]
 
 
 def _unless_unsupported(change: Callable[[], None]) -> None:

@@ -35,7 +35,8 @@ def look_ahead(draft: Draft, rules: Rules) -> None:
             _step(draft, later, place, node.loc)
     for link, loc in draft.links.items():
         at = later.status(split(link)[0])
-        if not private(at):
+        # What is replaced is seen as it was before, at each start.
+        if not (private(at) or draft.wanted.covers(link)):
             _refuse(draft, loc, walk.replaceable(link, at.st_uid))
 
 

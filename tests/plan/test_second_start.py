@@ -104,6 +104,26 @@ def test_what_was_given_back_is_no_way_of_the_next_start(box: Sandbox) -> None:
     applied(box, document(directories=[given("/srv/a", "alpha")]))
 
 
+def test_copy_once_ends_whoever_owns_the_way_by_then(box: Sandbox) -> None:
+    box.mkdir("/srv/a/b", 0o700, "beta")
+    content = document(entry("x.conf", "/srv/a/b/x.conf"), directories=[given("/srv/a", "alpha")])
+    box.document(content)
+    done = box.run(["kolla_set_configs"], env={"KOLLA_CONFIG_STRATEGY": "COPY_ONCE"})
+    assert done.returncode == 0, done.stderr
+    assert box.exists("/configured")
+
+
+def test_a_link_that_another_entry_replaces_is_no_way(box: Sandbox) -> None:
+    box.mkdir("/srv/t")
+    box.symlink("../t", "/srv/a/l")
+    box.source("d/one", "1")
+    content = document(
+        entry("d", "/srv/a", "beta", "0755"),
+        files=[{"path": "/srv/a/l/f", "owner": "root", "perm": "0644"}],
+    )
+    applied(box, content)
+
+
 def test_under_copy_once_nobody_goes_there_again(box: Sandbox) -> None:
     box.mkdir("/srv/t")
     box.symlink("../t", "/srv/a/l")
