@@ -6,6 +6,7 @@ By then the directories that the document gives away belong to others.
 import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from documents import document, entry
@@ -58,7 +59,7 @@ def test_a_directory_that_a_link_of_the_image_leads_to(box: Sandbox) -> None:
     assert box.read("/srv/t/u/x.conf") == "x"
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a link of the image in a directory that is given away": (
         "name the place it points to",
         {"files": [given("/srv/a/l/f", "alpha")], "directories": [given("/srv/a", "beta")]},
