@@ -90,8 +90,9 @@ def _hand_over(step: Placing, found: planted.Found) -> None:
         log.info(str(step))
     try:
         found.set_owner(step.node.uid, step.node.gid, step.node.mode)
-        if step.node.preserve and step.node.source is not None:
+        if step.node.preserve or step.node.exact:
             write.give_attributes(found.fd, step.node.attributes())
+        if step.node.preserve and step.node.source is not None:
             # All that is put into it is there: that would change its times.
             write.give_times(found.fd, step.node.source.status)
     finally:

@@ -38,7 +38,13 @@ def is_operators(real: str) -> bool:
 
 
 class Over:
-    """A final state that lies over the disk."""
+    """A final state that lies over the disk.
+
+    through: the links of the disk that were followed
+    """
+
+    def __init__(self) -> None:
+        self.through: list[str] = []
 
     def stands(self, real: str) -> Stands:
         """What is to be seen at a real path on the way to others (walk.Walk.resolve())."""
@@ -175,13 +181,7 @@ class Source:
         """Raises Unsafe for what somebody could have put there so that root copies it."""
         if self.kind == stat.S_IFDIR or is_operators(self.real):
             return
-        parent = split(self.real)[0]
-        while True:
-            try:
-                sole = _operators.directory(parent).sole
-                break
-            except (FileNotFoundError, NotADirectoryError):
-                parent = split(parent)[0]  # of a saved original
+        sole = walk.sole_at(self.real)
         if self.kind != stat.S_IFLNK:
             planted.refuse_to_read(self.path, self.status, sole)
         elif sole != walk.ROOT_ONLY or not walk.trusted(self.status.st_uid):
@@ -215,8 +215,7 @@ def find(path: str, links: bool = False, over: Over | None = None) -> Source:
     directory is the source itself. Raises FileNotFoundError or NotADirectoryError, Dangling,
     OSError, and Unsafe for what somebody else could have put there.
     """
-    stands = None if over is None else over.stands
-    return _find(path, _operators.resolve(path, stands), links, over)
+    return _find(path, _resolve(path, over), links, over)
 
 
 def _find(path: str, real: str, links: bool, over: Over | None) -> Source:
@@ -236,11 +235,19 @@ def _find(path: str, real: str, links: bool, over: Over | None) -> Source:
             found.refuse_planted()
             return found
         leaf = leaf or found
+        if over is not None and found.kept == found.real:
+            over.through.append(found.real)
         target = found.target
         if not target.startswith("/"):
             target = join(split(found.real)[0], target)
-        real = _operators.resolve(target, None if over is None else over.stands)
+        real = _resolve(target, over)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _resolve(path: str, over: Over | None) -> str:
+    if over is None:
+        return _operators.resolve(path)
+    return _operators.resolve(path, over.stands, through=over.through)
 
 
 def _on_disk(path: str, real: str) -> Source:

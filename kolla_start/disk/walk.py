@@ -354,6 +354,19 @@ def ask(may_step: MayStep) -> None:
     _may_step = may_step
 
 
+def sole_at(path: str) -> int:
+    """Who could put something at a path: sole_writer() of the nearest directory there is.
+
+    Raises Unsafe and OSError.
+    """
+    for place in ancestors(path):
+        try:
+            return directory(place).sole
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+    return ROOT_ONLY
+
+
 ours = Walk()
 as_it_is = Walk(free="/")  # for what is known already, or shown to nobody else
 directory = ours.directory

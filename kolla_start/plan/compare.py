@@ -111,8 +111,8 @@ class Comparison:
         """Or a special file of the image, which has no content either."""
         if node.kind != PARENT:
             why = _drift(status, node)
-            if not why and node.preserve and node.kind == DIRECTORY:
-                why = _lacking(path, node)
+            if not why and (node.preserve or node.exact) and node.kind == DIRECTORY:
+                why = _lacking(path, node)  # a list that it had is not the copy's
             if why:
                 self._set(path, node, why)
         if node.exact:

@@ -12,7 +12,7 @@ import posix as os
 import stat
 
 from kolla_start.disk import read, source, walk
-from kolla_start.disk.walk import Unsafe, ancestors, join, trusted
+from kolla_start.disk.walk import ROOT_ONLY, Unsafe, ancestors, join, trusted
 from kolla_start.document import rules
 from kolla_start.errors import Fault, cause
 from kolla_start.plan.wanted import (
@@ -21,6 +21,7 @@ from kolla_start.plan.wanted import (
     LINK,
     NOTHING,
     PARENT,
+    RESTORE,
     Node,
     Wanted,
     is_directory,
@@ -94,7 +95,7 @@ class Draft:
     merged:  directories of the image that a merge only gives owner and mode
     parents: directories that are made for a destination, or were
     stuck:   what left the document and cannot be given back now, see stay()
-    links:   those of the disk that an entry's path leads through, and which entry's
+    links:   those of the disk that an entry's paths lead through, and where it says so
     """
 
     def __init__(self, records: Records) -> None:
@@ -171,7 +172,7 @@ class Draft:
         return walk.resolve(path, self.stands, follow, through)
 
     def place(self, path: str, loc: Loc, follow: bool = False) -> str | None:
-        """The same; what is against it is a fault."""
+        """The same; what is against it is a fault. A link to no directory is not followed."""
         through: list[str] = []
         try:
             real = self.resolve(path, follow, through)
@@ -180,6 +181,8 @@ class Draft:
         except Unsafe as error:
             self.fault(loc, str(error))
         except OSError as error:
+            if follow and isinstance(error, NotADirectoryError):
+                return path
             node = self.wanted.nodes.get(str(error.filename))
             if node is not None and not node.is_directory():
                 self._in_the_way(str(error.filename), node, loc)
@@ -226,6 +229,26 @@ class Draft:
             )
             return True
         return False
+
+
+def is_private_from(uid: int, node: Node, path: str) -> bool:
+    """Whether a node is given back as somebody else's who kept it from this user.
+
+    A neighbour's file can have been moved there before it was saved as an original.
+    """
+    if node.part != RESTORE or node.source is None or node.kind == LINK:
+        return False
+    return kept_from(uid, node.source.status, path)
+
+
+def kept_from(uid: int, status: os.stat_result, path: str) -> bool:
+    """Whether what was at a path is a third user's who kept it from a user, by its mode.
+
+    Where nobody else can have put it, it was the image's.
+    """
+    if status.st_uid in (uid, 0) or status.st_mode & 0o004:
+        return False
+    return walk.sole_at(path) not in (ROOT_ONLY, status.st_uid)
 
 
 class Drawn(read.Disk):

@@ -11,8 +11,9 @@ import stat
 
 from kolla_start.disk import read, source
 from kolla_start.disk.walk import Unsafe, ancestors, join, split
-from kolla_start.plan.draft import Baseline, Draft
+from kolla_start.plan.draft import Baseline, Draft, kept_from
 from kolla_start.plan.wanted import (
+    DIRECTORIES,
     DIRECTORY,
     FILE,
     KIND_NAMES,
@@ -21,7 +22,6 @@ from kolla_start.plan.wanted import (
     RESTORE,
     Node,
     is_directory,
-    kept_from,
     kind_of,
 )
 
@@ -36,6 +36,7 @@ class Originals:
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._before = draft.records
+        self._loose: set[str] = set()  # directories that may keep what was never put there
 
     def restore(self) -> None:
         """Lay what left the document under everything else."""
@@ -67,20 +68,24 @@ class Originals:
             return
         else:
             if node is not None and node.kind == FILE and node.source is None:
-                self._under(node, original)
+                self._under(node, original, path)
             self._mirror(original, path)
         if node is not None and node.is_directory():
-            node.exact = True  # what was copied there before is none of the original
+            # What was copied there before is none of the original; what a service keeps in a
+            # directory that `directories` names stays.
             for place, inner in wanted.nodes.items():
-                if inner.is_directory() and place.startswith(f"{path}/"):
-                    inner.exact = True
+                if inner.is_directory() and (place == path or place.startswith(f"{path}/")):
+                    if inner.part == DIRECTORIES and inner.kind == DIRECTORY:
+                        self._loose.add(f"{place}/")
+                    else:
+                        inner.exact = True
             if node.kind == PARENT:
                 node.kind, node.part = DIRECTORY, RESTORE  # nor are its owner and mode
 
-    def _under(self, node: Node, original: Source) -> None:
+    def _under(self, node: Node, original: Source, path: str) -> None:
         """`files` gives it an owner; its content is the image's, if that owner may have it."""
         status = original.status
-        if stat.S_ISREG(status.st_mode) and not kept_from(node.uid, status):
+        if stat.S_ISREG(status.st_mode) and not kept_from(node.uid, status, path):
             node.source, node.preserve, node.part = original, True, RESTORE
         else:
             self._draft.fault(
@@ -114,15 +119,13 @@ class Originals:
             todo += [(each, join(path, name)) for name, each in within]
 
     def _take_back(self) -> None:
-        """What was copied into a directory as a whole that is now only merged into."""
+        """What was copied into a directory as a whole that is not exact any more."""
         wanted = self._draft.wanted
-        loose = tuple(
-            f"{path}/"
-            for path in self._before.originals.keys() & self._draft.keys
-            if path in wanted.nodes
-            and wanted.nodes[path].is_directory()
-            and not wanted.nodes[path].exact
-        )
+        for path in self._before.originals.keys() & self._draft.keys:
+            node = wanted.nodes.get(path)
+            if node is not None and node.is_directory() and not node.exact:
+                self._loose.add(f"{path}/")
+        loose = tuple(self._loose)
         for path in self._before.placed if loose else ():
             if not path.startswith(loose) or wanted.covers(path) or wanted.wants(path):
                 continue

@@ -13,12 +13,13 @@ from kolla_start.disk import planted, read, walk
 from kolla_start.disk.walk import Unsafe, ancestors, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
-from kolla_start.plan.draft import Draft, Drawn
+from kolla_start.plan.draft import Draft, Drawn, is_private_from
 from kolla_start.plan.gather import ids
 from kolla_start.plan.wanted import (
     DIRECTORY,
     NOTHING,
     PARENT,
+    RESTORE,
     Wanted,
     directory_mode,
 )
@@ -175,7 +176,7 @@ class Rules:
                 continue
             for rule in self._about(path):
                 if rule.holds(path):
-                    if node.is_private_from(rule.owner[0]):
+                    if is_private_from(rule.owner[0], node, path):
                         kept.append(path)
                         break
                     node.uid, node.gid = rule.owner
@@ -202,7 +203,7 @@ class Rules:
         """Whether the document itself says what a path's owner is, or nobody may be given it."""
         node = self._wanted.nodes.get(path)
         return (
-            (node is not None and node.kind not in (NOTHING, PARENT))
+            (node is not None and node.kind not in (NOTHING, PARENT) and node.part != RESTORE)
             or any(rule.holds(path) for rule in self._about(path))
             or rules.kept(path)
             or rules.holds_records(path)

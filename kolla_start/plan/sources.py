@@ -38,16 +38,19 @@ def find(entry: ConfigFile, draft: Draft, loc: Loc) -> list[list[Found]]:
     That there is none is a fault where it is not optional.
     """
     seeking = _Seeking(entry, draft, (*loc, "source"))
-    return [seeking.inside(top) for top in seeking.tops(entry)]
+    found = [seeking.inside(top) for top in seeking.tops(entry)]
+    draft.links.update(dict.fromkeys(seeking.through, seeking.where))
+    return found
 
 
 class _Seeking(Over):
     """Where an entry's sources are looked for."""
 
     def __init__(self, entry: ConfigFile, draft: Draft, where: Loc) -> None:
+        super().__init__()
         self._draft = draft
         self._drawn = Drawn(draft, source.walking())
-        self._where = where
+        self.where = where
         self._links = entry.merge and entry.preserve_properties
 
     def tops(self, entry: ConfigFile) -> list[Source]:
@@ -67,7 +70,7 @@ class _Seeking(Over):
                     self._wrong(path, error)
         if not (found or wrong or entry.optional):
             message = f"{entry.source} {what}; mount it, or set `optional` to true"
-            self._draft.fault(self._where, message)
+            self._draft.fault(self.where, message)
         return found
 
     def inside(self, top: Source) -> list[Found]:
@@ -78,7 +81,7 @@ class _Seeking(Over):
             each, at, name, above = todo.pop()
             if each.real in above:
                 message = f"{each.path} leads back into itself; remove the link"
-                self._draft.fault(self._where, message)
+                self._draft.fault(self.where, message)
                 continue
             number = len(found)
             found.append((each, at, name))
@@ -119,7 +122,7 @@ class _Seeking(Over):
             message = f"{path} is a link that leads nowhere; mend or remove it"
         else:
             message = f"{path}: {error.strerror}; mend or remove it"
-        self._draft.fault(self._where, message)
+        self._draft.fault(self.where, message)
 
     def stands(self, real: str) -> Stands:
         return None if source.is_operators(real) else self._draft.stands(real)

@@ -66,15 +66,6 @@ class Node:
     def is_directory(self) -> bool:
         return self.kind in (DIRECTORY, PARENT)
 
-    def is_private_from(self, uid: int) -> bool:
-        """Whether it is given back as somebody else's who kept it from this user.
-
-        A neighbour's file can have been moved here before it was saved as an original.
-        """
-        if self.part != RESTORE or self.source is None or self.kind == LINK:
-            return False
-        return kept_from(uid, self.source.status)
-
     def attributes(self) -> dict[str, bytes] | None:
         """The extended attributes that it should have; None for no ACL, and else as they are.
 
@@ -148,11 +139,6 @@ class Wanted:
                 return True
             todo += [join(place, name) for name in self.children.get(place, ())]
         return False
-
-
-def kept_from(uid: int, status: os.stat_result) -> bool:
-    """Whether a third user's thing cannot be read by a user, as far as its mode says."""
-    return status.st_uid not in (uid, 0) and not status.st_mode & 0o004
 
 
 def directory_mode(perm: int) -> int:

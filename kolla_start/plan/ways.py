@@ -11,6 +11,7 @@ import posix as os
 import stat
 
 from kolla_start.disk import walk
+from kolla_start.disk.source import is_operators
 from kolla_start.disk.walk import Unsafe, ancestors, private, split
 from kolla_start.plan.draft import Draft
 from kolla_start.plan.permissions import Rules
@@ -18,6 +19,8 @@ from kolla_start.plan.wanted import RESTORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kolla_start.errors import Loc
 
 
@@ -25,19 +28,30 @@ def look_ahead(draft: Draft, rules: Rules) -> None:
     """Make a fault of each step that the next start would not take."""
     later = _Later(rules)
     seen = {"/"}
-    for path, node in draft.wanted.nodes.items():
-        if node.part == RESTORE:
-            continue  # nobody goes there again
+    for path, loc in _gone_to(draft):
         for place in ancestors(path):
             if place in seen:
                 break
             seen.add(place)
-            _step(draft, later, place, node.loc)
+            _step(draft, later, place, loc)
     for link, loc in draft.links.items():
-        at = later.status(split(link)[0])
+        at = split(link)[0]
         # What is replaced is seen as it was before, at each start.
-        if not (private(at) or draft.wanted.covers(link)):
-            _refuse(draft, loc, walk.replaceable(link, at.st_uid))
+        if private(walk.directory(at).status) and not draft.wanted.covers(link):
+            then = later.status(at)
+            if not private(then):
+                _refuse(draft, loc, walk.replaceable(link, then.st_uid))
+
+
+def _gone_to(draft: Draft) -> Iterator[tuple[str, Loc]]:
+    """Where this start goes, and where the document says so; what was given back is left alone."""
+    for path, node in draft.wanted.nodes.items():
+        if node.part == RESTORE:
+            continue
+        yield path, node.loc
+        found = node.source
+        if found is not None and found.kept == found.real and not is_operators(found.real):
+            yield found.real, node.loc
 
 
 def _step(draft: Draft, later: _Later, real: str, loc: Loc) -> None:

@@ -1,0 +1,168 @@
+"""What an oracle found that knows the contract and not the code, each in its smallest document."""
+
+from collections.abc import Callable
+
+import pytest
+from documents import Document, document, entry
+from outcomes import applied, apply, refused, settled, tree
+from sandbox import Sandbox
+
+FILE = {"owner": "nova", "perm": "0640"}
+DIRECTORY = {"owner": "nova", "perm": "0750"}
+
+
+@pytest.fixture
+def box(sandbox: Sandbox) -> Sandbox:
+    """An image with something at /app, and what the documents copy."""
+    sandbox.adduser("nova", 4321)
+    sandbox.write("/app/conf/a", "image a")
+    sandbox.write("/app/conf/sub/c", "image c")
+    sandbox.symlink("/app/conf/a", "/app/flink")
+    sandbox.symlink("conf", "/app/link")
+    sandbox.source("one", "1")
+    sandbox.source("flat/k", "k")
+    return sandbox
+
+
+# --- sources outside of the mount that this start itself changes ----------------------------------
+# "Order of work: directories, files, restore what left the document, ..., config_files in order";
+# "a document that is refused leaves the filesystem exactly as it was"; "after any successful apply
+# the plan is empty". Upstream copies entry by entry, so that a source is what stands there by then.
+
+IN_ORDER: dict[str, tuple[Document, dict[str, str | None]]] = {
+    "made by an earlier entry": (
+        document(entry("one", "/app/new"), entry("/app/new", "/app/copy")),
+        {"/app/copy": "1"},
+    ),
+    "made by an earlier entry, optional": (
+        document(entry("one", "/app/new"), entry("/app/new", "/app/copy", optional=True)),
+        {"/app/copy": "1"},
+    ),
+    "an image's link, replaced by an earlier entry": (
+        document(entry("one", "/app/flink"), entry("/app/flink", "/app/copy")),
+        {"/app/copy": "1"},
+    ),
+    "a directory into which an earlier entry delivers": (
+        document(entry("one", "/app/conf/new"), entry("/app/conf", "/app/copy")),
+        {"/app/copy/a": "image a", "/app/copy/new": "1"},
+    ),
+    "a pattern that finds an earlier entry's file": (
+        document(entry("one", "/app/conf/new"), entry("/app/conf/*", "/app/copy/")),
+        {"/app/copy/a": "image a", "/app/copy/new": "1"},
+    ),
+    "replaced by a later entry": (
+        document(entry("/app/conf/a", "/app/copy"), entry("one", "/app/conf/a")),
+        {"/app/copy": "image a", "/app/conf/a": "1"},
+    ),
+    "replaced by a later entry that is written first": (
+        document(entry("/app/conf/a", "/app/z"), entry("one", "/app/conf/a")),
+        {"/app/z": "image a", "/app/conf/a": "1"},
+    ),
+    "removed by a later entry": (
+        document(entry("/app/conf/a", "/app/copy"), entry("flat", "/app/conf")),
+        {"/app/copy": "image a", "/app/conf/a": None, "/app/conf/k": "k"},
+    ),
+    "made by `directories`": (
+        document(entry("/app/new", "/app/copy"), directories=[{"path": "/app/new", **DIRECTORY}]),
+        {},
+    ),
+    "made by `files`": (
+        document(entry("/app/new", "/app/copy"), files=[{"path": "/app/new", **FILE}]),
+        {"/app/copy": ""},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", IN_ORDER)
+def test_a_source_is_what_stands_there_by_then(box: Sandbox, name: str) -> None:
+    content, wanted = IN_ORDER[name]
+    apply(box, content)
+    found = {path: box.read(path) if box.exists(path) else None for path in wanted}
+    assert found == wanted
+    settled(box)
+
+
+REMOVED: dict[str, tuple[list[Document], Document]] = {
+    "by an earlier entry": (
+        [],
+        document(entry("flat", "/app/conf"), entry("/app/conf/a", "/app/z")),
+    ),
+    "by what left the document": (
+        [document(entry("flat", "/app/new/x"))],
+        document(entry("/app/new/x", "/app/z")),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REMOVED)
+def test_a_source_that_is_gone_by_then_is_missing(box: Sandbox, name: str) -> None:
+    """Refused whole, at this start and at every other."""
+    earlier, content = REMOVED[name]
+    for each in earlier:
+        applied(box, each)
+    refused(box, content, "source")
+
+
+# --- what is given back ---------------------------------------------------------------------------
+
+
+def test_directories_inside_a_merge_that_leaves(box: Sandbox) -> None:
+    """SPEC: with merge, "other content stays"; only what this program put there may go."""
+    state = [{"path": "/app/new/state", **DIRECTORY}]
+    applied(box, document(entry("flat", "/app/new", merge=True), directories=state))
+    box.write("/app/new/state/db", "the service's", "nova")
+    applied(box, document(directories=state))
+    assert box.read("/app/new/state/db") == "the service's"
+
+
+GIVEN_BACK: dict[str, tuple[Callable[[Sandbox], object], str]] = {
+    "a service's private file": (
+        lambda box: box.write("/app/conf/a", "a", "nova", 0o640),
+        "/conf/a",
+    ),
+    "through a link of the image": (lambda box: None, "/flink"),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN_BACK)
+def test_permissions_of_what_is_given_back(box: Sandbox, name: str) -> None:
+    """SPEC: "as if the last document had been the first", and "after any successful apply ..."."""
+    plant, path = GIVEN_BACK[name]
+    plant(box)
+    last = document(permissions=[{"path": f"/app{path}", "owner": "root:nova", "perm": "0440"}])
+    applied(box, document(entry("one", "/app/conf/a")))
+    apply(box, last)
+    assert (box.owner("/app/conf/a"), box.mode("/app/conf/a")) == ((0, 4321), 0o440)
+    settled(box)
+
+
+# --- links of the image, and lists ----------------------------------------------------------------
+
+
+def test_a_directory_merged_over_a_link_to_a_file(box: Sandbox) -> None:
+    """Upstream replaces the link; so does this program a file, or a link that leads nowhere."""
+    applied(box, document(entry("flat", "/app/flink", merge=True)))
+    assert box.read("/app/flink/k") == "k"
+    assert box.read("/app/conf/a") == "image a"
+
+
+THROUGH = {
+    "destination": entry("one", "/app/link/new"),
+    "source": entry("/app/link/a", "/app/copy"),
+    "merge": entry("flat", "/app/link", merge=True),
+}
+
+
+@pytest.mark.parametrize("name", THROUGH)
+def test_a_link_in_a_directory_that_the_document_gives_away(box: Sandbox, name: str) -> None:
+    """SPEC: "a container that ran must run": refused at once, or carried out at each start."""
+    box.document(document(THROUGH[name], permissions=[{"path": "/app", "owner": "nova"}]))
+    first = box.set_configs().returncode
+    assert box.set_configs().returncode == first
+
+
+def test_a_directory_that_a_copy_replaces_has_no_list(box: Sandbox) -> None:
+    """SPEC: "a thing made or replaced here has none"; files have none by then."""
+    box.run(["setfacl", "-m", "u:nobody:rwx,d:u:nobody:rwx", "/app/conf"], check=True)
+    applied(box, document(entry("flat", "/app/conf", perm="0775")))
+    assert tree(box, "/app/conf")["/app/conf"].xattrs == ()
