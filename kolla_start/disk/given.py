@@ -6,14 +6,14 @@ On the container-start path: the standard library alone.
 from __future__ import annotations
 
 from kolla_start.disk import walk
-from kolla_start.disk.walk import Unsafe, can_read, trusted
+from kolla_start.disk.walk import Unsafe, Walk, can_read, trusted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
-    Resolve = Callable[[str, bool], str]
+    from kolla_start.disk.walk import Stands
 
 
 class Given:
@@ -58,16 +58,18 @@ class Given:
 # By the document's own paths, the shortest last; and by real paths.
 _undeclared: list[Given] = []
 _declared: list[Given] = []
-_resolve: Resolve
+_stands: Callable[[str], Stands] | None = None
+# Of its own: whoever asks holds directories that another walk must not close.
+_walk = Walk()
 
 
-def declare(given: list[Given], resolve: Resolve) -> None:
+def declare(given: list[Given], stands: Callable[[str], Stands]) -> None:
     """What the document gives to whom: from then on a step that leads there is taken.
 
-    `resolve` finds a real path, with True follows a last link, and raises as walk.resolve().
+    `stands` says what is to be seen in place of what the disk has (walk.Walk.resolve()).
     """
-    global _resolve
-    _resolve = resolve
+    global _stands
+    _stands = stands
     _declared.clear()
     # Those above first: the way to the others may lead through them.
     _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
@@ -76,16 +78,24 @@ def declare(given: list[Given], resolve: Resolve) -> None:
 
 def declared() -> list[Given]:
     """What was declared, by real paths."""
+    if not _undeclared:
+        return _declared
     while _undeclared:  # most starts do not ask, and find out nothing
         given = _undeclared.pop()
         for follow in (True, False) if given.behind else (False,):
             try:
-                given.path = _resolve(given.path, follow)
+                given.path = _walk.resolve(given.path, _stands, follow)
                 break
             except (Unsafe, OSError):
                 pass  # Whatever is wrong with it is said where its entry is planned.
         _declared.append(given)
+    _walk.forget()
     return _declared
+
+
+def also(given: Given) -> None:
+    """What the document gives besides, found while it is planned."""
+    _undeclared.append(given)
 
 
 def _may_step(above: os.stat_result, here: os.stat_result, real: str, fd: int | None) -> bool:

@@ -35,21 +35,23 @@ _FOREIGN = (
 )
 
 
-def refuse_planted(path: str, uid: int, mode: int | None) -> tuple[int, int]:
+def refuse_planted(path: str, uid: int, mode: int | None) -> os.stat_result:
     """Raises Unsafe where set_owner() would, and OSError; else what was found: find_again()."""
     found = hold(path, uid, mode)
     found.close()
-    return identity(found.status)
+    return found.status
 
 
-def find_again(path: str, known: tuple[int, int]) -> Found:
+def find_again(path: str, known: os.stat_result) -> Found:
     """What was judged, to be given away, held open; whoever can write there by now.
 
-    Every step is taken: it is what it was, or Unsafe is raised. Raises OSError with the path.
+    Every step is taken: it is what it was, or Unsafe is raised. The number of an inode that is gone
+    is given again, so what has it now must be of the same kind and owner. Raises OSError with the
+    path.
     """
     parent, name = split(path)
     found = find_at(walk.as_it_is.directory(parent).fd, name or ".", path, walk.SEVERAL)
-    if identity(found.status) != known:
+    if _known_by(found.status) != _known_by(known):
         found.close()
         raise Unsafe(f"{path} was exchanged for another; it is left alone")
     return found
@@ -64,6 +66,10 @@ def hold(path: str, uid: int, mode: int | None) -> Found:
         found.close()
         raise
     return found
+
+
+def _known_by(status: os.stat_result) -> tuple[object, ...]:
+    return identity(status), stat.S_IFMT(status.st_mode), status.st_uid, status.st_gid
 
 
 def set_owner(path: str, uid: int, gid: int, mode: int | None) -> None:

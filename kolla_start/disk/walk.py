@@ -123,6 +123,11 @@ def sole_writer(above: int, status: os.stat_result, fd: int) -> int:
         own = ROOT_ONLY
     elif status.st_mode & 0o002 or (status.st_mode & 0o020 and not _own_group(status, fd)):
         own = SEVERAL
+    return joined(above, own)
+
+
+def joined(above: int, own: int) -> int:
+    """Who can change what lies in one of two directories, one in the other: see sole_writer()."""
     if above in (ROOT_ONLY, own) or own == ROOT_ONLY:
         return own or above
     return SEVERAL

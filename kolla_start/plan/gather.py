@@ -11,7 +11,7 @@ import stat
 
 from kolla_start import accounts
 from kolla_start.disk import source
-from kolla_start.disk.given import Given, declare
+from kolla_start.disk.given import Given, also, declare
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
 from kolla_start.errors import cause
@@ -130,7 +130,7 @@ def _declare(config: Config, draft: Draft) -> None:
         dest = entry.dest.rstrip("/")
         behind = entry.merge or dest != entry.dest  # else what is put there replaces the link
         found.append(Given(dest, uid, below=True, copied=True, behind=behind))
-    declare(found, draft.resolve)
+    declare(found, draft.stands)
 
 
 def _user(config: Config, draft: Draft) -> None:
@@ -211,6 +211,10 @@ def _config_file(draft: Draft, entry: ConfigFile) -> None:
         dest = entry.dest
         if dest.endswith("/"):
             dest += tree[0][0].path.rstrip("/").rpartition("/")[2]
+        if entry.dest == "/" and dest != "/":
+            # What lies in / cannot all be meant: what is copied there is.
+            uid = None if owner is None else owner[0]
+            also(Given(dest, uid, below=True, copied=True, behind=entry.merge))
         path = draft.place(dest.rstrip("/") or "/", where)
         if path is None:
             continue

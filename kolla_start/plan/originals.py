@@ -67,8 +67,6 @@ class Originals:
         elif node is None and not self._room(path):
             return
         else:
-            if node is not None and node.kind == FILE and node.source is None:
-                self._under(node, original, path)
             self._mirror(original, path)
         if node is not None and node.is_directory():
             # What was copied there before is none of the original; what a service keeps in a
@@ -113,6 +111,8 @@ class Originals:
             node = wanted.nodes.get(path)
             if node is None:
                 wanted.put(path, mirrored(found))
+            elif node.kind == FILE and node.source is None:
+                self._under(node, found, path)
             elif not node.is_directory() or node.exact:
                 continue
             within = inside(found, self._draft.baseline)

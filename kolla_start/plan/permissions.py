@@ -156,11 +156,13 @@ class Rules:
         self._by_root: dict[str, list[Rule]] = {}
         self._parents_of_roots: set[str] = set()
         self._count = 0
+        self._deepest = 0  # names in a root
 
     def add(self, rule: Rule) -> None:
         rule.order = self._count
         self._by_root.setdefault(rule.root, []).append(rule)
         self._parents_of_roots.add(split(rule.root)[0])
+        self._deepest = max(self._deepest, rule.root.count("/"))
         self._count += 1
 
     def fold(self) -> list[str]:
@@ -239,6 +241,10 @@ class Rules:
     def _about(self, path: str) -> list[Rule]:
         """The rules whose root is the path or above it, in the document's order."""
         found = list(self._by_root.get(path, ()))
+        # No root lies deeper: a tree that somebody else can write may be thousands deep.
+        names = path.split("/", self._deepest + 1)
+        if len(names) > self._deepest + 1:
+            path = "/".join(names[: self._deepest + 1]) + "/"
         for place in ancestors(path):
             found += (rule for rule in self._by_root.get(place, ()) if rule.recurse)
         found.sort(key=lambda rule: rule.order)

@@ -10,17 +10,17 @@ from __future__ import annotations
 import posix as os
 import stat
 
+from kolla_start import accounts
 from kolla_start.disk import walk
+from kolla_start.disk.planted import refuse_to_read
 from kolla_start.disk.source import is_operators
-from kolla_start.disk.walk import Unsafe, ancestors, private, split
+from kolla_start.disk.walk import ROOT_ONLY, SEVERAL, Unsafe, ancestors, private, split
 from kolla_start.plan.draft import Draft
 from kolla_start.plan.permissions import Rules
-from kolla_start.plan.wanted import RESTORE
+from kolla_start.plan.wanted import FILE, RESTORE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kolla_start.errors import Loc
 
 
@@ -28,12 +28,23 @@ def look_ahead(draft: Draft, rules: Rules) -> None:
     """Make a fault of each step that the next start would not take."""
     later = _Later(rules)
     seen = {"/"}
-    for path, loc in _gone_to(draft):
-        for place in ancestors(path):
-            if place in seen:
-                break
-            seen.add(place)
-            _step(draft, later, place, loc)
+    for path, node in draft.wanted.nodes.items():
+        if node.part == RESTORE:
+            continue  # nobody goes there again
+        found = node.source
+        if found is not None and (found.kept != found.real or is_operators(found.real)):
+            found = None
+        for end in (path,) if found is None else (path, found.real):
+            for place in ancestors(end):
+                if place in seen:
+                    break
+                seen.add(place)
+                _step(draft, later, place, node.loc)
+        if found is not None and node.kind == FILE:
+            try:
+                refuse_to_read(found.path, found.status, later.sole(split(found.real)[0]))
+            except Unsafe as error:
+                _refuse(draft, node.loc, error)
     for link, loc in draft.links.items():
         at = split(link)[0]
         # What is replaced is seen as it was before, at each start.
@@ -41,17 +52,6 @@ def look_ahead(draft: Draft, rules: Rules) -> None:
             then = later.status(at)
             if not private(then):
                 _refuse(draft, loc, walk.replaceable(link, then.st_uid))
-
-
-def _gone_to(draft: Draft) -> Iterator[tuple[str, Loc]]:
-    """Where this start goes, and where the document says so; what was given back is left alone."""
-    for path, node in draft.wanted.nodes.items():
-        if node.part == RESTORE:
-            continue
-        yield path, node.loc
-        found = node.source
-        if found is not None and found.kept == found.real and not is_operators(found.real):
-            yield found.real, node.loc
 
 
 def _step(draft: Draft, later: _Later, real: str, loc: Loc) -> None:
@@ -74,6 +74,7 @@ class _Later:
     def __init__(self, rules: Rules) -> None:
         self._becomes = rules.becomes
         self._known: dict[str, os.stat_result] = {}
+        self._soles: dict[str, int] = {"/": ROOT_ONLY}
 
     def descriptor(self, real: str) -> int | None:
         """A directory's, None where it is yet to be made."""
@@ -84,6 +85,17 @@ class _Later:
         if real not in self._known:
             self._known[real] = self._status(real)
         return self._known[real]
+
+    def sole(self, real: str) -> int:
+        """Who could have put something there by then: walk.sole_writer()."""
+        if real not in self._soles:
+            above, status = self.sole(split(real)[0]), self.status(real)
+            mode, uid = status.st_mode, status.st_uid
+            own = ROOT_ONLY if private(status) else uid
+            if mode & 0o002 or (mode & 0o020 and not accounts.alone(uid, status.st_gid)):
+                own = SEVERAL
+            self._soles[real] = walk.joined(above, own)
+        return self._soles[real]
 
     def _status(self, real: str) -> os.stat_result:
         found = _there(real)

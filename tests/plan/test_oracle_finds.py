@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from documents import Document, document, entry
-from outcomes import applied, apply, refused, settled, tree
+from outcomes import Tree, applied, apply, difference, refused, settled, tree
 from sandbox import Sandbox
 
 FILE = {"owner": "nova", "perm": "0640"}
@@ -166,3 +166,45 @@ def test_a_directory_that_a_copy_replaces_has_no_list(box: Sandbox) -> None:
     box.run(["setfacl", "-m", "u:nobody:rwx,d:u:nobody:rwx", "/app/conf"], check=True)
     applied(box, document(entry("flat", "/app/conf", perm="0775")))
     assert tree(box, "/app/conf")["/app/conf"].xattrs == ()
+
+
+# --- what comes back under the other sections ----------------------------------------------------
+
+
+def _image(box: Sandbox) -> None:
+    box.adduser("nova", 4321)
+    box.write("/app/var/log", "the image's", owner="nova")
+    box.write("/app/one", "the image's", mode=0o640)
+    box.symlink("one", "/app/near")
+    box.source("tree/within", "the operator's")
+    box.write("/app/var/key", "the image's key", owner="nova", mode=0o600)
+
+
+def _after(*documents: Document) -> Tree:
+    with Sandbox() as box:
+        _image(box)
+        for each in documents:
+            applied(box, each)
+        return tree(box, "/app")
+
+
+def _once(*documents: Document) -> None:
+    """After these documents as after the last of them alone."""
+    found, wanted = _after(*documents), _after(documents[-1])
+    assert found == wanted, f"(found, wanted): {difference(found, wanted)}"
+
+
+def test_files_names_what_is_in_an_original_that_comes_back() -> None:
+    """`files` leaves the content of what exists, and what is given back does exist."""
+    _once(
+        document(entry("/dev/null", "/app/var")),
+        document(files=[{"path": "/app/var/log", "owner": "nova", "perm": "0644"}]),
+    )
+
+
+def test_permissions_over_an_original_that_comes_back() -> None:
+    """What is given back is root's to give, as it was where no document had replaced it."""
+    _once(
+        document(entry("/dev/null", "/app/var/key", owner="nova", perm="0600")),
+        document(permissions=[{"path": "/app/var", "owner": "root", "recurse": True}]),
+    )
