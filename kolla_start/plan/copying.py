@@ -111,7 +111,8 @@ class Copying:
             if draft.is_directory(behind):  # else it leads nowhere: a directory takes its place
                 path = behind
         known = draft.wanted.nodes.get(path)
-        if known is not None and not known.is_directory():
+        replaced = known is not None and not known.is_directory()
+        if replaced:  # by an earlier entry, which has taken away what was there
             draft.wanted.drop(path)
         problem = rules.protected(path, True)
         if problem is not None:
@@ -127,7 +128,7 @@ class Copying:
                 f"{path} holds what this program remembers: it stays as it is",
             )
             node.uid, node.gid, node.mode = os.geteuid(), os.getegid(), 0o755
-        node.exact = known is not None and known.is_directory() and known.exact
+        node.exact = known is not None and (replaced or known.exact)
         if not (node.exact or draft.wanted.exact_above(path)):  # else it is an earlier entry's
             before = draft.baseline.status(path)
             (draft.merged if is_directory(before) else draft.keys).add(path)

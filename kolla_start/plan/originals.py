@@ -11,6 +11,7 @@ import stat
 
 from kolla_start.disk import read, source
 from kolla_start.disk.walk import Unsafe, ancestors, join, split
+from kolla_start.document import rules
 from kolla_start.plan.draft import Baseline, Draft, kept_from
 from kolla_start.plan.wanted import (
     DIRECTORIES,
@@ -64,6 +65,8 @@ class Originals:
         if original is None:
             if node is None:
                 wanted.put(path, Node(NOTHING, RESTORE, (), exact=True))
+            elif node.kind == FILE and node.source is None:
+                self._make_empty(node)
         elif node is None and not self._room(path):
             return
         else:
@@ -91,6 +94,10 @@ class Originals:
                 f"what was there belongs to uid {status.st_uid}, and uid {node.uid} may not read "
                 "it: it is not given away; remove the entry",
             )
+
+    def _make_empty(self, node: Node) -> None:
+        """`files` makes it: what this program had put there is not its content."""
+        node.source, node.part = source.null(source.find(rules.NULL)), RESTORE
 
     def _room(self, path: str) -> bool:
         """Make sure of the parents of what is given back."""
@@ -127,9 +134,12 @@ class Originals:
                 self._loose.add(f"{path}/")
         loose = tuple(self._loose)
         for path in self._before.placed if loose else ():
-            if not path.startswith(loose) or wanted.covers(path) or wanted.wants(path):
+            if not path.startswith(loose) or self._draft.baseline.status(path) is not None:
                 continue
-            if self._draft.baseline.status(path) is None and not self._cannot_reach(path):
+            node = wanted.nodes.get(path)
+            if node is not None and node.kind == FILE and node.source is None:
+                self._make_empty(node)
+            elif not (wanted.covers(path) or wanted.wants(path) or self._cannot_reach(path)):
                 wanted.put(path, Node(NOTHING, RESTORE, (), exact=True))
 
     def _cannot_reach(self, path: str) -> bool:

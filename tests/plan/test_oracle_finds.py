@@ -208,3 +208,33 @@ def test_permissions_over_an_original_that_comes_back() -> None:
         document(entry("/dev/null", "/app/var/key", owner="nova", perm="0600")),
         document(permissions=[{"path": "/app/var", "owner": "root", "recurse": True}]),
     )
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["itself", "in a directory"])
+def test_a_file_that_left_and_is_to_be_made(box: Sandbox, inside: bool) -> None:
+    """SPEC: "a path that leaves the document ... goes"; `files` makes an empty one, as at first."""
+    path = "/app/new/k" if inside else "/app/new"
+    applied(box, document(entry("flat" if inside else "one", "/app/new", perm="0600")))
+    made: Document = document(files=[{"path": path, "owner": "nova", "perm": "0644"}])
+    if inside:
+        made["directories"] = [{"path": "/app/new", **DIRECTORY}]
+    box.document(made)
+    assert box.set_configs("--check").returncode == 1
+    applied(box)
+    assert box.read(path) == ""
+    box.write(path, "the service's", "nova")
+    applied(box)
+    assert box.read(path) == "the service's"
+
+
+def test_check_sees_what_leaves_for_another_section(box: Sandbox) -> None:
+    """SPEC: "including paths that left the document": the next start removes /app/new/k."""
+    applied(box, document(entry("flat", "/app/new")))
+    box.document(document(directories=[{"path": "/app/new", **DIRECTORY}]))
+    assert box.set_configs("--check").returncode == 1
+
+
+def test_a_directory_merged_over_an_earlier_entry_s_file() -> None:
+    """That file took the image's directory away, with all that was in it; so upstream."""
+    found = _after(document(entry("/dev/null", "/app/var"), entry("tree", "/app/var", merge=True)))
+    assert [path for path in found if path.startswith("/app/var/")] == ["/app/var/within"]
