@@ -129,7 +129,10 @@ class Copying:
             )
             node.uid, node.gid, node.mode = os.geteuid(), os.getegid(), 0o755
         node.exact = known is not None and (replaced or known.exact)
-        if not (node.exact or draft.wanted.exact_above(path)):  # else it is an earlier entry's
+        inside = draft.wanted.exact_above(path)
+        if replaced and not inside:
+            draft.keys.add(path)
+        elif not (node.exact or inside):  # else it is an earlier entry's
             before = draft.baseline.status(path)
             (draft.merged if is_directory(before) else draft.keys).add(path)
         draft.wanted.put(path, node)

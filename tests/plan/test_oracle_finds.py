@@ -238,3 +238,18 @@ def test_a_directory_merged_over_an_earlier_entry_s_file() -> None:
     """That file took the image's directory away, with all that was in it; so upstream."""
     found = _after(document(entry("/dev/null", "/app/var"), entry("tree", "/app/var", merge=True)))
     assert [path for path in found if path.startswith("/app/var/")] == ["/app/var/within"]
+
+
+@pytest.mark.parametrize("source", ["tree", "deep"])
+def test_a_file_that_files_names_under_a_merged_directory(source: str) -> None:
+    """The original of a path is saved, whichever section names it besides."""
+    files = [{"path": "/app/one", "owner": "nova", "perm": "0640"}]
+    with Sandbox() as box:
+        _image(box)
+        box.source("deep/one/within", "w")
+        image = tree(box, "/app")
+        into = "/app/one" if source == "tree" else "/app"
+        applied(box, document(entry(source, into, merge=True), files=files))
+        assert box.exists("/app/one/within")
+        applied(box, document())
+        assert tree(box, "/app") == image
