@@ -177,11 +177,15 @@ class Source:
         path = f"{self.path.rstrip('/')}/{name}"
         return _find(path, join(self.real, name), links, over)
 
-    def refuse_planted(self) -> None:
-        """Raises Unsafe for what somebody could have put there so that root copies it."""
+    def refuse_planted(self, sole: int | None = None) -> None:
+        """Raises Unsafe for what somebody could have put there so that root copies it.
+
+        `sole` is the sole_writer() of its directory, if not as it is now.
+        """
         if self.kind == stat.S_IFDIR or is_operators(self.real):
             return
-        sole = walk.sole_at(self.real)
+        if sole is None:
+            sole = walk.sole_at(self.real)
         if self.kind != stat.S_IFLNK:
             planted.refuse_to_read(self.path, self.status, sole)
         elif sole != walk.ROOT_ONLY or not walk.trusted(self.status.st_uid):

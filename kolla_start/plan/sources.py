@@ -188,7 +188,7 @@ class Made(Source):
         assert self._of is not None
         self._of.unchanged(fd)
 
-    def refuse_planted(self) -> None:
+    def refuse_planted(self, sole: int | None = None) -> None:
         """It has been judged: where it comes to be says nothing of what it is."""
 
     def readable(self) -> bool:

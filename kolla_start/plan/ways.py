@@ -12,7 +12,6 @@ import stat
 
 from kolla_start import accounts
 from kolla_start.disk import walk
-from kolla_start.disk.planted import refuse_to_read
 from kolla_start.disk.source import is_operators
 from kolla_start.disk.walk import ROOT_ONLY, SEVERAL, Unsafe, ancestors, private, split
 from kolla_start.plan.draft import Draft
@@ -42,7 +41,7 @@ def look_ahead(draft: Draft, rules: Rules) -> None:
                 _step(draft, later, place, node.loc)
         if found is not None and node.kind == FILE:
             try:
-                refuse_to_read(found.path, found.status, later.sole(split(found.real)[0]))
+                found.refuse_planted(later.sole(split(found.real)[0]))
             except Unsafe as error:
                 _refuse(draft, node.loc, error)
     for link, loc in draft.links.items():
