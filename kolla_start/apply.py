@@ -58,7 +58,7 @@ def apply(plan: Plan, home: Home) -> int:
         ]
         failures = _sweep(plan)
         for step, known in judged:
-            _hand_over(step, planted.find_again(step.path, known))
+            _hand_over(step, planted.find_again(step.path, known, step.node.uid))
         return failures
     except Changed:
         raise

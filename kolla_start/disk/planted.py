@@ -42,16 +42,18 @@ def refuse_planted(path: str, uid: int, mode: int | None) -> os.stat_result:
     return found.status
 
 
-def find_again(path: str, known: os.stat_result) -> Found:
+def find_again(path: str, known: os.stat_result, uid: int) -> Found:
     """What was judged, to be given away, held open; whoever can write there by now.
 
     Every step is taken: it is what it was, or Unsafe is raised. The number of an inode that is gone
-    is given again, so what has it now must be of the same kind and owner. Raises OSError with the
-    path.
+    is given again, so what has it now must be of the same kind, and its owner's then, or `uid`'s
+    whom it is given to. Raises OSError with the path.
     """
     parent, name = split(path)
     found = find_at(walk.as_it_is.directory(parent).fd, name or ".", path, walk.SEVERAL)
-    if _known_by(found.status) != _known_by(known):
+    now = found.status
+    same = identity(now) == identity(known) and stat.S_IFMT(now.st_mode ^ known.st_mode) == 0
+    if not same or now.st_uid not in (known.st_uid, uid):
         found.close()
         raise Unsafe(f"{path} was exchanged for another; it is left alone")
     return found
@@ -66,10 +68,6 @@ def hold(path: str, uid: int, mode: int | None) -> Found:
         found.close()
         raise
     return found
-
-
-def _known_by(status: os.stat_result) -> tuple[object, ...]:
-    return identity(status), stat.S_IFMT(status.st_mode), status.st_uid, status.st_gid
 
 
 def set_owner(path: str, uid: int, gid: int, mode: int | None) -> None:

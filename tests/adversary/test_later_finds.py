@@ -32,10 +32,10 @@ def test_the_number_of_an_inode_that_is_gone(tmp_path: Any) -> None:
     place = tmp_path / "log"
     place.mkdir()
     known = os.stat(place)
-    planted.find_again(str(place), known).close()
+    planted.find_again(str(place), known, 4321).close()
     os.chown(place, 4323, 4323)  # the same inode, another owner
     with pytest.raises(Unsafe):
-        planted.find_again(str(place), known)
+        planted.find_again(str(place), known, 4321)
 
 
 @pytest.mark.parametrize("count", [6, 9, 12, 30])
