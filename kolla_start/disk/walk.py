@@ -112,32 +112,27 @@ class Directory:
         return self.mover if sticky and own else self.sole
 
 
-def sole_writer(above: int, status: os.stat_result, fd: int) -> int:
+def sole_writer(above: int, status: os.stat_result, fd: int | None) -> int:
     """The one user beside root who can change what is in an open directory, or where it is.
 
     ROOT_ONLY where there is none, SEVERAL where there are more than one, or a group of others.
-    `above` is the same of the directory that it lies in.
+    `above` is the same of the directory that it lies in. What is yet to be made (None) has no ACL.
     """
     own = status.st_uid
     if private(status):
         own = ROOT_ONLY
     elif status.st_mode & 0o002 or (status.st_mode & 0o020 and not _own_group(status, fd)):
         own = SEVERAL
-    return joined(above, own)
-
-
-def joined(above: int, own: int) -> int:
-    """Who can change what lies in one of two directories, one in the other: see sole_writer()."""
     if above in (ROOT_ONLY, own) or own == ROOT_ONLY:
         return own or above
     return SEVERAL
 
 
-def _own_group(status: os.stat_result, fd: int) -> bool:
+def _own_group(status: os.stat_result, fd: int | None) -> bool:
     """Whether the group of an open file is its owner's alone, and no ACL names others."""
     from kolla_start import accounts
 
-    return not has_acl(fd) and accounts.alone(status.st_uid, status.st_gid)
+    return (fd is None or not has_acl(fd)) and accounts.alone(status.st_uid, status.st_gid)
 
 
 def can_read(uid: int, status: os.stat_result, fd: int | None) -> bool:

@@ -10,10 +10,9 @@ from __future__ import annotations
 import posix as os
 import stat
 
-from kolla_start import accounts
 from kolla_start.disk import walk
 from kolla_start.disk.source import is_operators
-from kolla_start.disk.walk import ROOT_ONLY, SEVERAL, Unsafe, ancestors, private, split
+from kolla_start.disk.walk import ROOT_ONLY, Unsafe, ancestors, private, split
 from kolla_start.plan.draft import Draft
 from kolla_start.plan.permissions import Rules
 from kolla_start.plan.wanted import FILE, RESTORE
@@ -89,11 +88,7 @@ class _Later:
         """Who could have put something there by then: walk.sole_writer()."""
         if real not in self._soles:
             above, status = self.sole(split(real)[0]), self.status(real)
-            mode, uid = status.st_mode, status.st_uid
-            own = ROOT_ONLY if private(status) else uid
-            if mode & 0o002 or (mode & 0o020 and not accounts.alone(uid, status.st_gid)):
-                own = SEVERAL
-            self._soles[real] = walk.joined(above, own)
+            self._soles[real] = walk.sole_writer(above, status, self.descriptor(real))
         return self._soles[real]
 
     def _status(self, real: str) -> os.stat_result:
