@@ -55,12 +55,13 @@ class Given:
         return all(fnmatchcase(name, part) for name, part in pairs)
 
 
-# By the document's own paths, the shortest last; and by real paths.
+# By the document's own paths, and by real paths.
 _undeclared: list[Given] = []
 _declared: list[Given] = []
 _stands: Callable[[str], Stands] | None = None
-# Of its own: whoever asks holds directories that another walk must not close.
-_walk = Walk()
+# Of its own: whoever asks holds directories that another walk must not close. The way to what is
+# given does not ask what is given; a link that others can replace leads nowhere.
+_walk = Walk(steps=True)
 
 
 def declare(given: list[Given], stands: Callable[[str], Stands]) -> None:
@@ -71,8 +72,7 @@ def declare(given: list[Given], stands: Callable[[str], Stands]) -> None:
     global _stands
     _stands = stands
     _declared.clear()
-    # Those above first: the way to the others may lead through them.
-    _undeclared[:] = sorted(given, key=lambda each: each.path, reverse=True)
+    _undeclared[:] = given
     walk.ask(_may_step)
 
 

@@ -170,10 +170,12 @@ class Walk:
     """A way of going along paths, and the directories that it holds open.
 
     Below `free`, which ends in /, all is the operator's, or out of others' reach: every step goes.
+    With `steps` every step goes, and links are judged.
     """
 
-    def __init__(self, free: str = "\0") -> None:
+    def __init__(self, free: str = "\0", steps: bool = False) -> None:
         self.free = free
+        self._steps = steps
         self._open: dict[str, Directory] = {}
         # Directory -> the generation of its volume that is read, whatever comes after it.
         self.generations: dict[str, str] = {}
@@ -213,12 +215,12 @@ class Walk:
             raise OSError(code, os.strerror(code or 0), real) from None
         status = os.fstat(fd)
         free = real.startswith(self.free)
-        if not free:
-            try:
+        try:
+            if not free and not self._steps:
                 refuse_step(here.status, status, real, fd)
-            except BaseException:
-                os.close(fd)
-                raise
+        except BaseException:
+            os.close(fd)
+            raise
         if len(self._open) >= _REMEMBERED:
             # The older half; whoever goes down two trees at once still needs the others.
             self._close([known for known in self._open if known != "/"][: _REMEMBERED // 2])
@@ -298,8 +300,7 @@ class Walk:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real) from None
         if not real.startswith(self.free):
             owner = os.stat(name, dir_fd=at.fd, follow_symlinks=False).st_uid
-            # A volume as the kubelet lays it out is open to all by its mode, and mounted
-            # read-only.
+            # A volume of the kubelet's is open to all by its mode, and mounted read-only.
             swappable = at.status.st_mode & 0o022 and not os.fstatvfs(at.fd).f_flag & os.ST_RDONLY
             if not trusted(owner) or not trusted(at.status.st_uid) or swappable:
                 raise replaceable(real, owner or at.status.st_uid)
@@ -309,9 +310,8 @@ class Walk:
 
     def forget(self, path: str = "/") -> None:
         """Close what is remembered at and below a path, but "/": it may be another thing now."""
-        below = path.rstrip("/") + "/"
-        gone = [real for real in self._open if real == path or real.startswith(below)]
-        self._close([real for real in gone if real != "/"])
+        at = path.rstrip("/") + "/"
+        self._close([real for real in self._open if f"{real}/".startswith(at) and real != "/"])
 
     def _close(self, paths: list[str]) -> None:
         for path in paths:

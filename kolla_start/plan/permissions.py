@@ -65,6 +65,8 @@ def _add(entry: Permission, draft: Draft, found: Rules) -> None:
         if draft.reaches_records(behind or path, where, owner[0], mode, entry.recurse):
             continue
         there = there or behind is not None
+        if behind is not None and behind != path:
+            found.add_behind(behind, owner, entry.perm)
         found.add(Rule(path, shown, owner, entry.perm, entry.recurse, exclude))
     if entry.mistaken is not None:
         (draft.fault if there else draft.warn)((*loc, "perm"), entry.mistaken)
@@ -155,6 +157,7 @@ class Rules:
         self._wanted = wanted
         self._by_root: dict[str, list[Rule]] = {}
         self._parents_of_roots: set[str] = set()
+        self._behind: dict[str, sweep.Wanted] = {}  # what links of the image lead to
         self._count = 0
         self._deepest = 0  # names in a root
 
@@ -164,6 +167,9 @@ class Rules:
         self._parents_of_roots.add(split(rule.root)[0])
         self._deepest = max(self._deepest, rule.root.count("/"))
         self._count += 1
+
+    def add_behind(self, path: str, owner: tuple[int, int], perm: int | None) -> None:
+        self._behind[path] = _answer_of(owner, perm)
 
     def fold(self) -> list[str]:
         """Give the nodes of the final state the owner and mode that `permissions` wants.
@@ -216,7 +222,7 @@ class Rules:
         node = self._wanted.nodes.get(path)
         if node is not None and node.kind == DIRECTORY:
             return node.uid, node.gid, None, node.mode
-        return self._of(path)
+        return self._of(path) or self._behind.get(path)
 
     def of_entries(self, path: str) -> sweep.Rule:
         """What the entries of a directory should have: one answer if there is only one."""
@@ -256,4 +262,8 @@ def _answer(here: list[Rule]) -> sweep.Wanted:
     for rule in here:
         if rule.perm is not None:
             perm = rule.perm
-    return (*here[-1].owner, perm, None if perm is None else directory_mode(perm))
+    return _answer_of(here[-1].owner, perm)
+
+
+def _answer_of(owner: tuple[int, int], perm: int | None) -> sweep.Wanted:
+    return (*owner, perm, None if perm is None else directory_mode(perm))

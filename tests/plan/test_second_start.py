@@ -59,6 +59,18 @@ def test_a_directory_that_a_link_of_the_image_leads_to(box: Sandbox) -> None:
     assert box.read("/srv/t/u/x.conf") == "x"
 
 
+def test_the_way_to_what_is_given_may_need_to_be_given_itself(box: Sandbox) -> None:
+    """By the second start the link's target is alpha's, in a directory of beta's."""
+    box.mkdir("/srv/a")
+    box.mkdir("/srv/t", owner="beta")
+    box.symlink("/srv/t/u", "/srv/a/l")
+    into = entry("x.conf", "/srv/a/l/x.conf", "alpha")
+    permissions = [{"path": "/srv/a/*", "owner": "alpha"}]
+    below = [given("/srv/a/l/n", "beta")]
+    applied(box, document(into, permissions=permissions, directories=below))
+    assert box.owner("/srv/t/u") == (ALPHA, ALPHA)
+
+
 REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
     "a link of the image in a directory that is given away": (
         "name the place it points to",
@@ -75,6 +87,13 @@ REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
         "/srv/a/b belongs to uid 4302 but lies in a directory of uid 4301",
         {"directories": [given("/srv/a", "alpha"), given("/srv/a/b/c", "alpha")]},
     ),
+    "a link in what a link of the image leads to, which is given away": (
+        "/srv/a/l is a symbolic link that uid 4301 or a group can replace",
+        {
+            "directories": [given("/srv/a/l/n", "root")],
+            "permissions": [{"path": "/srv/k", "owner": "alpha"}],
+        },
+    ),
     "a link that copying goes through": (
         "name the place it points to",
         document(entry("x.conf", "/srv/a/l/x.conf", "root"), directories=[given("/srv/a", "beta")]),
@@ -88,6 +107,7 @@ def test_what_the_second_start_cannot_do_is_refused_at_the_first(box: Sandbox, n
     box.mkdir("/srv/a/b", 0o700, "beta")
     box.mkdir("/srv/t")
     box.symlink("../t", "/srv/a/l")
+    box.symlink("/srv/a", "/srv/k")
     words, sections = REFUSED[name]
     refused(box, {"command": "true", **sections}, "the next start", words)
     # Told another way it is carried out.
