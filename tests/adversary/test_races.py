@@ -3,29 +3,34 @@
 torture.py runs the same for minutes; docs/security.md says which promise each test holds.
 """
 
-import hostile
-import peer
 import pytest
 import race
 import secrets_watch
+from subjects import OURS, Missing, Subject, upstream
+
+
+@pytest.fixture(name="upstream")
+def _upstream() -> Subject:
+    try:
+        return upstream()
+    except Missing as reason:
+        pytest.skip(str(reason))
 
 
 def test_a_race_with_the_service() -> None:
-    result = race.race(race.ours, runs=60, seconds=4)
+    result = race.race(OURS, runs=60, seconds=4)
     print(result)
     assert not result.odd
     assert result.changed == 0
     assert result.swaps > 1000 and result.applied > 10
 
 
-def test_the_race_catches_upstream() -> None:
-    if peer.missing() is not None:
-        pytest.skip(str(peer.missing()))
-    assert race.race(hostile.run_upstream, runs=10, seconds=0, upstream=True).changed > 0
+def test_the_race_catches_upstream(upstream: Subject) -> None:
+    assert race.race(upstream, runs=10).changed > 0
 
 
 def test_a_secret_is_never_readable_by_another_user() -> None:
-    result = secrets_watch.watch(replacements=100)
+    result = secrets_watch.watch(OURS, replacements=100)
     print(result)
     assert result.replacements >= 100
     assert result.tried > 100
@@ -33,8 +38,5 @@ def test_a_secret_is_never_readable_by_another_user() -> None:
     assert result.logged == []
 
 
-def test_the_watch_catches_upstream() -> None:
-    if peer.missing() is not None:
-        pytest.skip(str(peer.missing()))
-    result = secrets_watch.watch(replacements=60, program=hostile.run_upstream, upstream=True)
-    assert result.leaks
+def test_the_watch_catches_upstream(upstream: Subject) -> None:
+    assert secrets_watch.watch(upstream, replacements=60).leaks

@@ -1,44 +1,31 @@
 """What a hostile service leaves behind for root: planted situations, and canaries to tell.
 
-Used by test_hostile.py and torture.py, for this program and for upstream's alike. A situation is
+Used by test_hostile.py and torture.py, for all subjects alike. A situation is
 planted as the service could have prepared it (or worse: by root), then one document is applied.
 Whatever happens, no canary may change; and the document is either carried out but for the planted
 place, or refused with nothing touched.
 """
 
 import dataclasses
+import functools
 import json
 import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
 
-import peer
 from canary import GIVEN, HOME, IN_SHARED, LOG, Canary, furnish, furnish_shared, state
 from documents import EMPTY, entry
 from plants import Situation
-from sandbox import VENV, Sandbox
+from sandbox import Sandbox
 from situations import situations
 from situations_shared import shared_situations
+from subjects import OURS, Subject
 
 REST = "/etc/rest.conf"  # the rest of the document
 
 # Every line of our log: nothing that a service named can break or forge one.
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (INFO|WARNING|ERROR) .*")
-
-UPSTREAM = "/usr/local/bin/upstream_set_configs"
-
-
-def install_upstream(box: Sandbox) -> None:
-    box.write(UPSTREAM, (peer.base() / "set_configs.py").read_bytes(), mode=0o755)
-
-
-def run_upstream(box: Sandbox, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    return box.run(
-        [f"{VENV}/bin/python", UPSTREAM],
-        env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"},
-        timeout=timeout,
-    )
 
 
 def document(sections: dict[str, Any], shared: bool = False) -> dict[str, Any]:
@@ -81,3 +68,23 @@ def prepare(
 def look(box: Sandbox, situation: Situation) -> dict[str, Canary | None]:
     """The canaries as they are now."""
     return state(box, situation.ctime, situation.watched)
+
+
+def lost(subject: Subject, situation: Situation, timeout: float) -> str | None:
+    """What came of a situation that may not be: a changed canary; of ours another answer as well.
+
+    Within so many seconds, or none: a subject that hangs has changed what it has changed.
+    """
+    with subject.box() as box:
+        before = prepare(box, situation, functools.partial(subject.set_configs, box))
+        said = ""
+        try:
+            done = subject.set_configs(box, timeout=timeout)
+        except subprocess.TimeoutExpired:
+            said = "hangs"
+        else:
+            if done.returncode != situation.code or "Traceback" in done.stderr:
+                said = f"exit code {done.returncode}: {done.stderr[-1000:]}"
+        if look(box, situation) != before:
+            return f"a canary is not what it was; {said}"
+    return said or None if subject == OURS else None

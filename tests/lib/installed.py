@@ -1,4 +1,4 @@
-"""Our program as an image has it: the present source tree, installed at VENV and kept in CACHE.
+"""Our program as an image has it: a source tree, installed at VENV and kept in CACHE.
 
 Two parts, so that an edit costs a copy and not a pip run: a virtual environment with the
 dependencies, and the package with its launchers. Both are built inside a sandbox, at the paths
@@ -28,7 +28,7 @@ class Program:
     launchers: Path
 
 
-_built: dict[str, Program] = {}
+_built: dict[Path, Program] = {}
 
 
 def package() -> str:
@@ -37,20 +37,20 @@ def package() -> str:
     return f"{VENV}/lib/{version}/site-packages/kolla_start"
 
 
-def program() -> Program:
-    """The program of the present source tree, built if that has changed."""
+def program(tree: Path = TREE) -> Program:
+    """The program of a source tree, built if that has changed."""
     # Once for each process: a sandbox must not change in the middle of a test session.
-    if "program" in _built:
-        return _built["program"]
-    project = tomllib.loads((TREE / "pyproject.toml").read_text())["project"]
+    if tree in _built:
+        return _built[tree]
+    project = tomllib.loads((tree / "pyproject.toml").read_text())["project"]
     needs = list(project["dependencies"])
     base = f"{os.path.realpath(PYTHON)} {_python_version()} {needs}"
     sources = sorted(
-        path for path in (TREE / "kolla_start").rglob("*") if path.suffix in (".py", ".typed")
+        path for path in (tree / "kolla_start").rglob("*") if path.suffix in (".py", ".typed")
     )
     content = hashlib.sha256(base.encode())
     for path in sources:
-        content.update(str(path.relative_to(TREE)).encode() + b"\0" + path.read_bytes() + b"\0")
+        content.update(str(path.relative_to(tree)).encode() + b"\0" + path.read_bytes() + b"\0")
     venv = CACHE / f"venv-{_short(base.encode())}"
     found = CACHE / f"program-{content.hexdigest()[:16]}"
     CACHE.mkdir(parents=True, exist_ok=True)
@@ -59,13 +59,13 @@ def program() -> Program:
         if not venv.is_dir():
             _build_venv(venv, needs)
         if not found.is_dir():
-            _build_program(found, venv, sources)
+            _build_program(found, venv, tree, sources)
         os.utime(found)
         for old in CACHE.glob("program-*"):
             if time.time() - old.stat().st_mtime > 86400:
                 shutil.rmtree(old, ignore_errors=True)
-    _built["program"] = Program(venv, found / "package", found / "bin")
-    return _built["program"]
+    _built[tree] = Program(venv, found / "package", found / "bin")
+    return _built[tree]
 
 
 def _build_venv(venv: Path, needs: list[str]) -> None:
@@ -86,20 +86,22 @@ def _build_venv(venv: Path, needs: list[str]) -> None:
     unfinished.rename(venv)
 
 
-def _build_program(place: Path, venv: Path, sources: list[Path]) -> None:
+def _build_program(place: Path, venv: Path, tree: Path, sources: list[Path]) -> None:
     unfinished = place.with_suffix(".new")
     shutil.rmtree(unfinished, ignore_errors=True)
     (unfinished / "package").mkdir(parents=True)
     (unfinished / "bin").mkdir()
     for path in sources:
-        copy = unfinished / "package" / path.relative_to(TREE / "kolla_start")
+        copy = unfinished / "package" / path.relative_to(tree / "kolla_start")
         copy.parent.mkdir(exist_ok=True)
         shutil.copyfile(path, copy)
     binds = [(str(venv), VENV, True), (str(unfinished / "package"), package(), False)]
     with Bare(binds=binds) as box:
         python = f"{VENV}/bin/python"
         box.run([python, "-I", "-m", "compileall", "-q", package()], check=True)
-        install = [python, "-I", "-m", "kolla_start.install", "--into", "/usr/local/bin"]
+        # What writes the commands had another name before the rooms.
+        module = "install" if (tree / "kolla_start/install.py").exists() else "commands"
+        install = [python, "-I", "-m", f"kolla_start.{module}", "--into", "/usr/local/bin"]
         box.run(install, check=True)
         for made, change in box.changes().items():
             if change.kind == "file" and made.startswith("/usr/local/bin/"):

@@ -2,20 +2,19 @@
 
 Two processes of the service user keep both cores busy; the program runs again and again between
 them, and after each run the canaries are looked at. Used by test_races.py (seconds) and
-torture.py (1,000 runs and a minute), for this program and for upstream's.
+torture.py (1,000 runs and a minute), for all subjects.
 """
 
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import canary
-import hostile
 from canary import HOME, LOG, SERVICE
 from documents import entry
 from sandbox import PYTHON, Sandbox
+from subjects import Subject
 
 # Arguments: "fast" or "bursts", then pairs of paths to swap, then "+" and directories to litter.
 # At TERM it prints how many swaps it made.
@@ -74,13 +73,6 @@ class Result:
     seconds: float = 0.0
 
 
-Program = Callable[[Sandbox], subprocess.CompletedProcess[str]]
-
-
-def ours(box: Sandbox) -> subprocess.CompletedProcess[str]:
-    return box.set_configs()
-
-
 def _furnish(box: Sandbox) -> None:
     canary.furnish(box)
     box.source("tree/sub/secret", "from the operator")
@@ -113,13 +105,11 @@ def _documents(turn: int) -> dict[str, Any]:
     return {"command": "true", **scenes[turn // 2 % len(scenes)]}
 
 
-def race(program: Program, runs: int, seconds: float, upstream: bool = False) -> Result:
+def race(subject: Subject, runs: int, seconds: float = 0) -> Result:
     """Until there have been so many runs and so many seconds have passed, both."""
     result = Result()
-    with Sandbox() as box:
+    with subject.box() as box:
         _furnish(box)
-        if upstream:
-            hostile.install_upstream(box)
         for number in (0, 1):
             box.source(f"turn{number}", str(number) * 1000)
         before = canary.state(box)
@@ -132,7 +122,7 @@ def race(program: Program, runs: int, seconds: float, upstream: bool = False) ->
             ),
         ]  # fmt: skip
         try:
-            _run(program, box, result, before, runs, seconds, upstream)
+            _run(subject, box, result, before, runs, seconds)
         finally:
             # Reaped before the sandbox is closed: its first process could not end otherwise.
             for attacker in attackers:
@@ -143,22 +133,21 @@ def race(program: Program, runs: int, seconds: float, upstream: bool = False) ->
 
 
 def _run(
-    program: Program,
+    subject: Subject,
     box: Sandbox,
     result: Result,
     before: dict[str, canary.Canary | None],
     runs: int,
     seconds: float,
-    upstream: bool,
 ) -> None:
     began = time.monotonic()
     while result.runs < runs or time.monotonic() - began < seconds:
         box.document(_documents(result.runs))
-        done = program(box)
+        done = subject.set_configs(box)
         result.runs += 1
         result.applied += done.returncode == 0
         result.refused += done.returncode == 1
-        if not upstream and (done.returncode > 1 or "Traceback" in done.stderr):
+        if subject.ours and (done.returncode > 1 or "Traceback" in done.stderr):
             result.odd = result.odd or done.stderr[-3000:]
         if canary.state(box) != before:
             result.changed += 1

@@ -10,6 +10,7 @@ Where what is: its life (bare, holder), its files (tree), what changed (changes)
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal, Self
 
 import installed as program
@@ -39,7 +40,7 @@ __all__ = [  # what tests take from here, wherever it lies
 
 
 class Sandbox(Bare):
-    """A context manager, see Bare; `installed=False` leaves our program out."""
+    """A context manager, see Bare; `installed=False` leaves our program out, or `tree` has it."""
 
     def __init__(
         self,
@@ -47,9 +48,11 @@ class Sandbox(Bare):
         network: Literal["host", "private"] = "host",
         binds: Sequence[Bind] = (),
         installed: bool = True,
+        tree: Path = TREE,
     ) -> None:
         super().__init__(network=network, binds=binds)
         self._installed = installed
+        self._tree = tree
         self._program: program.Program | None = None
 
     def __enter__(self) -> Self:
@@ -57,7 +60,7 @@ class Sandbox(Bare):
         if reason:
             raise Unusable(reason)
         if self._installed:
-            self._program = program.program()
+            self._program = program.program(self._tree)
             own = (self._program.venv, VENV), (self._program.package, program.package())
             self._binds[:0] = [(str(source), target, True) for source, target in own]
         return super().__enter__()

@@ -1,15 +1,14 @@
 """Watch from outside, as another user, for a moment at which a 0600 file can be read.
 
-Used by test_races.py and torture.py, for this program and for upstream's.
+Used by test_races.py and torture.py, for all subjects.
 """
 
 from dataclasses import dataclass, field
 
 import canary
-import hostile
 from documents import document, entry
-from race import Program, ours
 from sandbox import PYTHON, Sandbox
+from subjects import OURS, Subject
 
 PLACE = "/etc/secrets"
 TOKEN = "swordfish-7f3a"
@@ -66,13 +65,11 @@ class Result:
     logged: list[str] = field(default_factory=list)
 
 
-def watch(replacements: int, program: Program = ours, upstream: bool = False) -> Result:
+def watch(subject: Subject, replacements: int) -> Result:
     """Replace FILES files again and again, of changing owner, while two others look."""
     result = Result()
-    with Sandbox() as box:
+    with subject.box() as box:
         canary.furnish(box)
-        if upstream:
-            hostile.install_upstream(box)
         box.mkdir(PLACE)
         box.write(f"{PLACE}/file0", "the image's", mode=0o600)
         argv = [PYTHON, "-IS", "-c", _WATCHER, PLACE]
@@ -84,7 +81,7 @@ def watch(replacements: int, program: Program = ours, upstream: bool = False) ->
             turn = 0
             while result.replacements < replacements:
                 turn += 1
-                _turn(box, turn, result, program, upstream)
+                _turn(subject, box, turn, result)
         finally:
             for watcher in watchers:
                 watcher.terminate()
@@ -95,7 +92,7 @@ def watch(replacements: int, program: Program = ours, upstream: bool = False) ->
     return result
 
 
-def _turn(box: Sandbox, turn: int, result: Result, program: Program, upstream: bool) -> None:
+def _turn(subject: Subject, box: Sandbox, turn: int, result: Result) -> None:
     owner = canary.SERVICE if turn % 2 else "root"
     entries = []
     for number in range(FILES):
@@ -105,11 +102,11 @@ def _turn(box: Sandbox, turn: int, result: Result, program: Program, upstream: b
         entries.append(entry(f"file{number}", f"{PLACE}/file{number}", owner, "0600"))
     box.document(document(*entries))
     said = []
-    if not upstream:
+    if subject == OURS:
         said.append(box.set_configs("--check").stderr)
         planned = box.run(["kolla_config", "plan"])
         said += [planned.stdout, planned.stderr]
-    done = program(box)
+    done = subject.set_configs(box)
     assert done.returncode == 0, done.stderr
     said.append(done.stderr)
     result.replacements += FILES

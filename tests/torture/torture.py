@@ -15,7 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -24,22 +24,23 @@ sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 
 import faults  # noqa: E402
 import hostile  # noqa: E402
-import peer  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
+import subjects  # noqa: E402
 from sandbox import Sandbox, unusable  # noqa: E402
+from subjects import OURS, Subject  # noqa: E402
 
 CORES = len(os.sched_getaffinity(0))
 
 
 @dataclass(slots=True)
 class Row:
-    """A line of the table. `upstream`: what its program lost under the same, if it could run."""
+    """A line of the table. `others`: what was lost by a subject under the same, if it could run."""
 
     kind: str
     tried: int
     lost: int
-    upstream: str = "-"
+    others: dict[str, int] = field(default_factory=dict)
     note: str = ""
 
 
@@ -47,42 +48,46 @@ def note(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
 
+@functools.cache
+def others() -> list[Subject]:
+    """The subjects beside this program that are to be had here; the missing ones are said."""
+    found = []
+    for subject in (subjects.first, subjects.upstream):
+        try:
+            found.append(subject())
+        except subjects.Missing as reason:
+            note(f"left out: {reason}")
+    return found
+
+
 def planted(scale: float) -> list[Row]:
-    """Every situation, for both programs: a lost one is a changed canary."""
-    lost = upstream = 0
-    seconds = 60 if scale >= 1 else 10
+    """Every situation: a lost one is a changed canary, for ours also another answer."""
+    row = Row("planted situations", len(hostile.SITUATIONS), 0)
     for name, situation in hostile.SITUATIONS.items():
-        with Sandbox() as box:
-            before = hostile.prepare(box, situation, box.set_configs)
-            done = box.set_configs(timeout=300)
-            good = done.returncode == situation.code and "Traceback" not in done.stderr
-            if not good or hostile.look(box, situation) != before:
-                lost += 1
-                note(f"LOST planted: {name}: exit code {done.returncode}")
-        if peer.missing() is not None or (situation.heavy and scale < 1):
-            continue
-        with Sandbox() as box:
-            hostile.install_upstream(box)
-            before = hostile.prepare(box, situation, functools.partial(hostile.run_upstream, box))
-            try:
-                hostile.run_upstream(box, timeout=seconds)
-            except subprocess.TimeoutExpired:
-                note(f"upstream hangs: {name}")
-            upstream += hostile.look(box, situation) != before
-    theirs = "-" if peer.missing() is not None else f"{upstream} lost"
-    return [Row("planted situations", len(hostile.SITUATIONS), lost, theirs)]
+        why = hostile.lost(OURS, situation, 300)
+        if why:
+            row.lost += 1
+            note(f"LOST planted: {name}: {why}")
+    for subject in others():
+        row.others[subject.name] = sum(
+            hostile.lost(subject, situation, 60 if scale >= 1 else 10) is not None
+            for situation in hostile.SITUATIONS.values()
+            if scale >= 1 or not situation.heavy
+        )
+    return [row]
 
 
 def races(scale: float) -> list[Row]:
-    ours = race.race(race.ours, runs=max(20, int(1000 * scale)), seconds=60 * min(scale, 1))
-    if ours.odd:
-        note(f"LOST race: {ours.odd}")
-    theirs = "-"
-    if peer.missing() is None:
-        result = race.race(hostile.run_upstream, max(10, int(100 * scale)), 0, upstream=True)
-        theirs = f"{result.changed} of {result.runs} lost"
-    done = f"{ours.swaps} swaps in {ours.seconds:.0f} s, {ours.applied} runs applied"
-    return [Row("races", ours.runs, ours.changed + bool(ours.odd), theirs, done)]
+    here = race.race(OURS, max(20, int(1000 * scale)), 60 * min(scale, 1))
+    if here.odd:
+        note(f"LOST race: {here.odd}")
+    done = f"{here.swaps} swaps in {here.seconds:.0f} s, {here.applied} runs applied"
+    row = Row("races", here.runs, here.changed + bool(here.odd), note=done)
+    for subject in others():
+        runs = max(10, int(100 * scale))
+        row.others[subject.name] = race.race(subject, runs).changed
+        row.note += f"; {subject.name}: of {runs}"
+    return [row]
 
 
 def broken(scale: float) -> list[Row]:
@@ -173,15 +178,14 @@ def fuzzed(scale: float) -> list[Row]:
 
 def secrets(scale: float) -> list[Row]:
     count = max(50, int(1000 * scale))
-    ours = secrets_watch.watch(count)
-    for found in (*ours.leaks, *ours.logged):
+    here = secrets_watch.watch(OURS, count)
+    for found in (*here.leaks, *here.logged):
         note(f"LOST secret: {found}")
-    theirs = "-"
-    if peer.missing() is None:
-        result = secrets_watch.watch(min(count, 200), hostile.run_upstream, upstream=True)
-        theirs = f"{len(result.leaks)} files read"
-    lost = len(ours.leaks) + len(ours.logged)
-    return [Row("secret files replaced", ours.replacements, lost, theirs, f"{ours.tried} looks")]
+    lost = len(here.leaks) + len(here.logged)
+    row = Row("secret files replaced", here.replacements, lost, note=f"{here.tried} looks")
+    for subject in others():
+        row.others[subject.name] = len(secrets_watch.watch(subject, min(count, 200)).leaks)
+    return [row]
 
 
 PARTS: dict[str, Callable[[float], list[Row]]] = {
@@ -212,10 +216,12 @@ def main() -> int:
             traceback.print_exc()
             rows.append(Row(name, 1, 1, note=f"the harness itself: {problem!r}"))
         note(f"{name}: {time.monotonic() - began:.0f} s")
-    print(f"\n{'kind':26}{'tried':>8}{'survived':>10}{'lost':>6}  {'upstream':18} ")
+    names = [subject.name for subject in others()]
+    columns = "".join(f"{name:>10}" for name in names)
+    print(f"\n{'kind':26}{'tried':>8}{'lost':>6}{columns}")
     for row in rows:
-        survived = row.tried - row.lost
-        print(f"{row.kind:26}{row.tried:8}{survived:10}{row.lost:6}  {row.upstream:18} {row.note}")
+        theirs = "".join(f"{row.others.get(name, '-'):>10}" for name in names)
+        print(f"{row.kind:26}{row.tried:8}{row.lost:6}{theirs}  {row.note}")
     return int(any(row.lost for row in rows))
 
 
