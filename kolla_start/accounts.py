@@ -19,6 +19,8 @@ _LARGEST_ID = 2**32 - 2  # the next one means "leave it alone" to chown(2) and s
 _CAP_CHOWN = 0
 _CAP_FOWNER = 3
 _CAP_FSETID = 4
+CAP_SYS_ADMIN = 21
+CAP_SETFCAP = 31
 
 
 class UnknownOwner(Exception):
@@ -307,7 +309,7 @@ def may_give(uid: int, gid: int, mode: int | None = None) -> str | None:
         # Without it the kernel clears the bit and says nothing, chmod(2).
         needed.append((_CAP_FSETID, "FSETID", f"set the set-group-id bit for group {gid}"))
     for number, name, what in needed:
-        if not _capabilities() >> number & 1:
+        if not capable(number):
             return f"root cannot {what} here; start the container with --cap-add {name}"
     return None
 
@@ -328,6 +330,11 @@ def _own_group(gid: int) -> bool:
 
 
 _seen: dict[str, bytes] = {}  # a process keeps its namespace, and until it drops it what it may
+
+
+def capable(number: int) -> bool:
+    """Whether this process has a capability, linux/capability.h."""
+    return bool(_capabilities() >> number & 1)
 
 
 def _capabilities() -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix as os
 
-from kolla_start import kernel, log, records
+from kolla_start import accounts, kernel, log, progress, records
 from kolla_start.disk import planted, remove, source, write
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, split
@@ -159,10 +159,12 @@ def _both(before: Records, after: Records) -> Records:
 def _keep(save: Save) -> None:
     """Copy an original to where it is kept, down to the storage."""
     log.info(str(save))
+    progress.about(f"keeping {save.path}", len(save.tree))
     remove.remove(save.kept)  # the beginning that a killed run made, recorded nowhere
     for made in write.make_parents(save.kept):
         write.sync_directory(split(made)[0])
     for path, node in save.tree:
+        progress.done += 1
         try:
             _copy(path, node, sync=True, over=False)
             if node.kind != FILE:  # a file has seen to it
@@ -181,7 +183,9 @@ def _flush_restored(steps: list[Step]) -> None:
 
 
 def _carry_out_all(steps: list[Step]) -> None:
+    progress.about("changing files", len(steps))
     for number, step in enumerate(steps):
+        progress.done = number
         if isinstance(step, SetOwner) and step.node.is_directory():
             continue  # changes hands
         if number < _LOGGED:
@@ -239,6 +243,9 @@ def _copy(path: str, node: Node, sync: bool, over: bool) -> None:
     assert found is not None
     if node.kind == FILE:
         attributes = node.attributes()
+        capable = "security.capability" in (attributes or ())
+        if capable and not accounts.capable(accounts.CAP_SETFCAP):
+            log.warning(f"{path}: its capabilities are left out; start with --cap-add SETFCAP")
         write.copy_file(found, path, node.uid, node.gid, node.mode, attributes, sync, over)
     elif node.kind == LINK:
         write.make_link(path, found.target, node.uid, node.gid, over)
@@ -281,7 +288,7 @@ def _sweep(plan: Plan) -> int:
             what = f"{path}: {error.strerror}" if isinstance(error, OSError) else str(error)
             log.warning(f"permissions: {what}")
 
-    sweep = Sweep(rules.of_entries, rules.becomes, rules.named, failed, log.info)
+    sweep = Sweep(rules.of_entries, rules.becomes, rules.named, failed)
     for top, recurse in trees:
         sweep_tree(sweep, top, recurse)
     sweep.end()

@@ -1,9 +1,11 @@
 """What can be wrong, as exceptions that carry every fault at once.
 
-On the container-start path: imports nothing.
+On the container-start path: imports nothing of ours.
 """
 
 from __future__ import annotations
+
+import errno
 
 # Exit codes of all commands (documented in README.md).
 EXIT_OK = 0
@@ -80,11 +82,39 @@ class Failed(Exception):
     """The work began and a system call said no. The message names the path."""
 
 
-def cause(error: OSError, path: str) -> str:
-    """`PATH: what the system said`; a name that a *at() call was given is no place, so `path`."""
+# What is short is short wherever it is met.
+_SHORT = {
+    errno.ENOSPC: "make room on its filesystem",
+    errno.EDQUOT: "make room, or raise the quota",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u, pids of the control group)",
+    errno.ENOMEM: "raise the memory limit of the container",
+}
+_BARRED = {
+    errno.EACCES: "start the container as root, or make it accessible",
+    errno.EPERM: "start the container as root, or with the capability that this needs",
+    errno.EROFS: "mount a place there that can be written",
+}
+
+
+def advice(error: OSError, otherwise: str = "") -> str:
+    """What to do about it; `otherwise` where nothing is short."""
+    code = error.errno or 0
+    return _SHORT.get(code) or otherwise or _BARRED.get(code, "mend it, and start again")
+
+
+def cause(error: OSError, path: str, otherwise: str = "") -> str:
+    """`PATH: what the system said; what to do`.
+
+    A name that a *at() call was given is no place, so `path`.
+    """
     named = error.filename
     place = named if isinstance(named, str) and named.startswith("/") else path
-    return f"{place}: {error.strerror}"
+    if place.startswith("/proc/self/") and error.errno == errno.ENOENT:
+        otherwise = "mount /proc"
+    return f"{place}: {error.strerror}; {advice(error, otherwise)}"
 
 
 def refuse(message: str) -> Refused:

@@ -46,21 +46,39 @@ _SIGN = 12  # bytes at the end of what a start reads, by which it is known
 
 # A start is over before a collection of garbage has paid, and it makes hardly any in circles.
 _LOADED_AT_ONCE = """\
-try:
-    import gc
+    try:
+        import gc
 
-    gc.disable()
-    from _frozen_importlib_external import MAGIC_NUMBER
-    from _imp import source_hash
-    from marshal import loads
+        gc.disable()
+        from _frozen_importlib_external import MAGIC_NUMBER
+        from _imp import source_hash
+        from marshal import loads
 
-    form = memoryview(open({form!r}, "rb", 0).read())
-    if form[-12:] == MAGIC_NUMBER + source_hash(0, form[:-12]):
-        code, modules = loads(form)
-        exec(code)
-        load(form, modules, {module!r})
-except Exception:
-    pass  # ordinary imports
+        form = memoryview(open({form!r}, "rb", 0).read())
+        if form[-12:] == MAGIC_NUMBER + source_hash(0, form[:-12]):
+            code, modules = loads(form)
+            exec(code)
+            load(form, modules, {module!r})
+    except Exception:
+        pass  # ordinary imports
+"""
+
+# What stands here has no log yet. `--check` cannot tell, any other command has not begun.
+_LAUNCHER = """\
+{first}
+import sys
+
+{path}try:
+{at_once}    from {module} import main
+except (ImportError, MemoryError, OSError) as error:
+    said = str(error) or "out of memory"
+    sys.stderr.write(
+        f"ERROR {module} cannot be loaded: {{said}}; raise the memory limit of the container, or "
+        "mend the image's Python or its disk\\n"
+    )
+    sys.exit(2 if "--check" in sys.argv else 1)
+
+sys.exit(main())
 """
 
 
@@ -80,7 +98,7 @@ def launcher(module: str, interpreter: str, directories: list[str], form: str | 
     # Appended: nothing in these directories can stand before the standard library.
     path = "".join(f"sys.path.append({directory!r})\n" for directory in directories)
     at_once = "" if form is None else _LOADED_AT_ONCE.format(form=form, module=module)
-    return f"{first}\nimport sys\n\n{path}{at_once}from {module} import main\n\nsys.exit(main())\n"
+    return _LAUNCHER.format(first=first, path=path, at_once=at_once, module=module)
 
 
 def install(into: str) -> list[str]:

@@ -8,6 +8,8 @@ escaped before it is written.
 import posix as os
 import time
 
+gone = False  # whoever read it: a program whose output goes there would be killed, pipe(7)
+
 # The names of levels are those of Python's logging, as upstream prints them.
 
 
@@ -41,5 +43,8 @@ def _write(level: str, message: str) -> None:
         # A single write, so that the lines of two processes do not mix; unbuffered, so that
         # nothing is lost or written twice when this process execs.
         os.write(2, line.encode("utf-8", "backslashreplace"))
+    except BrokenPipeError:
+        global gone
+        gone = True
     except OSError:
         pass  # A closed or full log must not stop the service from starting.

@@ -11,12 +11,11 @@ have of it is remembered, and given back with hand_over(). It must not do any of
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]
-import errno
 import posix as os
 
 from kolla_start import kernel, log
 from kolla_start.disk.walk import Unsafe
-from kolla_start.errors import EXIT_BUG, EXIT_REFUSED, Failed, Refused
+from kolla_start.errors import EXIT_BUG, EXIT_REFUSED, Failed, Refused, advice
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,15 +32,17 @@ def run(work: Callable[[], int], refused: int = EXIT_REFUSED) -> NoReturn:
     """Do the work and exit with the code it returns, or with that of what it raised.
 
     What the world did to us exits with `refused` and a log line for each fault: Refused, Failed,
-    and every OSError, Unsafe, MemoryError or RecursionError that nobody has caught. Anything else
-    is a bug: EXIT_BUG and a traceback.
+    and every OSError, Unsafe, MemoryError, RecursionError or ImportError that nobody has caught.
+    Anything else is a bug: EXIT_BUG and a traceback.
     """
     try:
         _settle()
         code = work()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else EXIT_BUG
-    except (Refused, Failed, Unsafe, OSError, MemoryError, RecursionError) as error:
+    except (
+        Refused, Failed, Unsafe, OSError, MemoryError, RecursionError, ImportError
+    ) as error:  # fmt: skip
         _report(error)
         code = refused
     except Exception:
@@ -110,6 +111,9 @@ def _lines(error: BaseException) -> list[str]:
         return ["out of memory; raise the memory limit of the container"]
     if isinstance(error, RecursionError):
         return ["nested too deep to be handled; make the document or the tree flatter"]
+    if isinstance(error, ImportError):
+        # The import system takes a file that it cannot look at for one that is not there.
+        return [f"{error}; the image's Python cannot be read or is damaged: mend it, or its disk"]
     return [str(error)]
 
 
@@ -119,22 +123,8 @@ def _said(error: OSError) -> str:
     if isinstance(named, bytes):
         named = kernel.decode(named)
     said = error.strerror or str(error) or type(error).__name__
-    what = _ADVICE.get(error.errno or 0, "mend it, and start again")
-    return f"{named}: {said}; {what}" if isinstance(named, str) else f"{said}; {what}"
-
-
-_ADVICE = {
-    errno.EACCES: "start the container as root, or make it accessible",
-    errno.EPERM: "start the container as root, or with the capability that this needs",
-    errno.EROFS: "mount a place there that can be written",
-    errno.ENOSPC: "make room on its filesystem",
-    errno.EDQUOT: "make room, or raise the quota",
-    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENFILE: "raise the system's limit of open files (fs.file-max)",
-    errno.EAGAIN: "raise the limit of processes (ulimit -u, pids of the control group)",
-    errno.ENOMEM: "raise the memory limit of the container",
-}
+    what = f"{said}; {advice(error)}"
+    return f"{named}: {what}" if isinstance(named, str) else what
 
 
 def _bug() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix as os
 import sys
 
-from kolla_start import kernel, log, process, records
+from kolla_start import kernel, log, process, progress, records
 from kolla_start.apply import apply, settle
 from kolla_start.disk import source, walk, write
 from kolla_start.document import load
@@ -66,17 +66,21 @@ def configure(strategy: str | None) -> Launch:
 
 def _until_settled(work: Callable[[], Result]) -> Result:
     """Do it again, from the document on, as long as a source changes under it."""
-    for _ in range(_TRIES):
-        source.begin()
-        try:
+    progress.begin()
+    try:
+        for _ in range(_TRIES):
+            source.begin()
             try:
-                return work()
-            except (Refused, Failed):
-                source.settled()  # else what seems wrong is only being exchanged
-                raise
-        except source.Changed as change:
-            said = str(change)
-            log.info(f"{said} while it was read: planned anew")
+                try:
+                    return work()
+                except (Refused, Failed):
+                    source.settled()  # else what seems wrong is only being exchanged
+                    raise
+            except source.Changed as change:
+                said = str(change)
+                log.info(f"{said} while it was read: planned anew")
+    finally:
+        progress.end()
     raise Failed(f"{said} while it was read, {_TRIES} times in a row; let it come to rest")
 
 
@@ -120,11 +124,12 @@ def _apply(strategy: str, config: Config, plan: Plan, home: Home) -> Launch:
 
 def _lock(home: Home, create: bool) -> int | None:
     """Two runs at once wait for each other."""
-    return write.lock(
-        home.lock,
-        create,
-        lambda: log.info(f"another run holds {home.lock}: waiting for its end"),
-    )
+
+    def wait() -> None:
+        log.info(f"another run holds {home.lock}: waiting for its end")
+        progress.about(f"waiting for the run that holds {home.lock}")
+
+    return write.lock(home.lock, create, wait)
 
 
 def _lock_anew(home: Home) -> int:
@@ -133,11 +138,13 @@ def _lock_anew(home: Home) -> int:
         records.prepare(home)
         lock = _lock(home, create=True)
     except (OSError, walk.Unsafe) as error:
-        said = cause(error, home.defaults) if isinstance(error, OSError) else str(error)
-        raise Failed(
-            f"{said}; the records need a writable place: where / cannot be written mount a tmpfs "
-            f"at {records.READ_ONLY_HOME}"
-        ) from error
+        what = (
+            "the records need a writable place: where / cannot be written mount a tmpfs at "
+            f"{records.READ_ONLY_HOME}"
+        )
+        if isinstance(error, OSError):
+            raise Failed(cause(error, home.defaults, what)) from error
+        raise Failed(f"{error}; {what}") from error
     assert lock is not None
     return lock
 

@@ -202,7 +202,7 @@ EXCEPTIONS: dict[str, tuple[frozenset[str], str]] = {
         "asks of programs on PATH what execve(2) and bash would find there, as the service user",
     ),
     "launch.service": (
-        frozenset(["os.stat", "os.access", "os.POSIX_SPAWN_OPEN", "os.POSIX_SPAWN_DUP2"]),
+        frozenset(["os.stat", "os.access", "os.open", "os.POSIX_SPAWN_DUP2"]),
         "asks whether sudo can work; a program that it starts has /dev/null for its input",
     ),
     "launch.cacerts": (frozenset(["os.access"]), "asks whether there is an update command to run"),

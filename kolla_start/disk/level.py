@@ -24,13 +24,15 @@ class Level:
 
     ahead:        those of them that are open already
     owed:         the kinds and modes (st_mode) of those that are given away when they are done
-    first, rest:  its entries, as far as listed
+    first:        its first entries, where they were listed ahead
+    listing:      what lists it, until that has come to its end
+    rest:         the entries that are not looked at yet; those of a wide directory wait here
     sole:         who could have put something into it (walk.sole_writer()), as it was found
     stays:        nobody but root, and so it is after this start
     """
 
     __slots__ = (
-        "ahead", "fd", "first", "inner", "owed", "path", "rest", "sole", "stays", "was",
+        "ahead", "fd", "first", "inner", "listing", "owed", "path", "rest", "sole", "stays", "was",
     )  # fmt: skip
 
     def __init__(self, fd: int, path: str) -> None:
@@ -42,6 +44,7 @@ class Level:
         self.stays = False
         self.ahead: dict[str, Level] = {}
         self.first: list[os.DirEntry[str]] = []
+        self.listing: Iterator[os.DirEntry[str]] | None = None
         self.rest: Iterator[os.DirEntry[str]] | None = None
         self.was = (0, 0)
 
@@ -60,17 +63,15 @@ class Level:
         from itertools import islice
 
         try:
-            self.rest = os.scandir(self.fd)
-            self.first = list(islice(self.rest, _LISTED))
+            self.listing = os.scandir(self.fd)
+            self.first = list(islice(self.listing, _LISTED))
         except OSError:
             self.leave()
             raise
 
     def leave(self) -> None:
         """Close it for good, and all that was opened through it."""
-        if self.rest is not None:
-            self.rest.close()  # type: ignore[attr-defined]
-            self.rest = None
+        self.listed()
         for level in self.ahead.values():
             level.leave()
         self.ahead.clear()
@@ -78,8 +79,15 @@ class Level:
             os.close(self.fd)
             self.fd = -1
 
+    def listed(self) -> None:
+        """All its entries have been looked at."""
+        if self.listing is not None:
+            self.listing.close()  # type: ignore[attr-defined]
+        self.listing = self.rest = None
+
     def close(self) -> None:
-        if self.fd >= 0:
+        """Close it for now, unless entries wait: they are asked through its descriptor."""
+        if self.fd >= 0 and self.rest is None:
             self.was = identity(os.fstat(self.fd))
             os.close(self.fd)
             self.fd = -1

@@ -11,7 +11,11 @@ import errno
 import posix as os
 
 from kolla_start.disk import planted, read, walk
-from kolla_start.disk.walk import LIST, Directory, Unsafe, identity, split
+from kolla_start.disk.walk import LIST, PATH_MAX, WIDE, Directory, Unsafe, identity, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Every temporary file begins so: a start that follows a kill removes what is left of them.
 TEMPORARY = ".kolla_start."
@@ -96,72 +100,119 @@ def refuse_foreign(path: str) -> None:
     _go_through(walk.directory(parent), name, path, goes=False)
 
 
+class _Above:
+    """A directory that was gone below: what it was, and which directories in it are left to do.
+
+    A tree can be deeper than memory is large, so as little as can be is kept of it; of a wide one,
+    whose entries are still being listed (`rest`), the open directory.
+    """
+
+    __slots__ = ("here", "identity", "mover", "names", "real", "rest")
+
+    def __init__(self, here: Directory, names: list[str], rest: Iterator[str] | None) -> None:
+        self.identity = identity(here.status)
+        self.mover = here.mover
+        self.real = here.real
+        self.names = names
+        self.rest = rest
+        self.here = here if rest is not None else None
+        if rest is None:
+            os.close(here.fd)
+
+    def again(self, below: int) -> Directory:
+        """It, open, from a directory that was in it. Raises OSError where it was moved."""
+        up = os.open("..", LIST, dir_fd=below)
+        found = self.here or _directory(up, self.real, os.fstat(up), self.mover)
+        same = identity(os.fstat(up)) == self.identity
+        if self.here is not None or not same:
+            os.close(up)
+        if not same:
+            raise OSError(errno.EAGAIN, "moved while it was being removed", self.real)
+        return found
+
+    def leave(self) -> None:
+        if self.here is not None:
+            os.close(self.here.fd)
+
+
 def _go_through(at: Directory, name: str, path: str, goes: bool) -> bool:
     """Ask of all that is in a directory of an open one whether it may go; False if it is none.
 
-    `goes`: what may go is removed, at any depth. Holds one descriptor; the way back up is "..",
-    checked to be the directory it came from. Raises Unsafe (planted.foreign()), and OSError: EBUSY
-    where something is mounted in it, EAGAIN where it was moved meanwhile.
+    `goes`: what may go is removed, at any depth. Holds one descriptor, and two of each wide
+    directory; the way back up is "..", checked to be the directory it came from. Raises Unsafe
+    (planted.foreign()), and OSError: EBUSY where something is mounted in it, EAGAIN where it was
+    moved meanwhile.
     """
+    from itertools import islice
+
     try:
         here = _enter(at, name)
     except OSError:
         return False
     mount = read.mount_of(at.fd)
-    above: list[tuple[Directory, list[str]]] = []
-    names: list[str] | None = None
+    above: list[tuple[_Above, str]] = []
+    names: list[str] = []
+    rest: Iterator[str] | None = _within(here, goes)
     try:
         while True:
-            if names is None:
+            if not names and rest is not None:
                 if read.mount_of(here.fd) != mount:
                     raise OSError(errno.EBUSY, "a mount point in a tree to be removed", path)
-                names = _within(here, goes)
+                names = list(islice(rest, WIDE))
+                if len(names) < WIDE:
+                    rest = None
             if names:
+                inner = names.pop()
                 try:
-                    below = _enter(here, names.pop())
+                    below = _enter(here, inner)
                 except FileNotFoundError:
                     continue
-                above.append((here, names))
-                os.close(here.fd)
-                here, names = below, None
+                above.append((_Above(here, names, rest), inner))
+                here, names, rest = below, [], _within(below, goes)
                 continue
             if not above:
                 return True
-            emptied, done = split(here.real)[1], here.fd
-            up = os.open("..", LIST, dir_fd=done)
-            here, names = above.pop()
-            here.fd = up
+            last, emptied = above[-1]
+            done = here.fd
+            here = last.again(done)
+            above.pop()
             os.close(done)
-            if identity(os.fstat(up)) != identity(here.status):
-                raise OSError(errno.EAGAIN, "moved while it was being removed", path)
+            names, rest = last.names, last.rest
             if goes:
-                os.rmdir(emptied, dir_fd=up)
-                names = names or None  # what came there meanwhile goes as well
+                os.rmdir(emptied, dir_fd=here.fd)
+                if not names and rest is None:
+                    rest = _within(here, goes)  # what came there meanwhile goes as well
     finally:
         os.close(here.fd)
+        for each, _ in above:
+            each.leave()
 
 
 def _enter(at: Directory, name: str) -> Directory:
     """A directory of an open one, to be listed, and who else could have put it there.
 
-    Nobody where records are believed: what was kept there is root's to drop, whoever owns it.
+    Where a path would be too long for any call, the nearest that has one names it.
     """
     fd = os.open(name, LIST, dir_fd=at.fd)
-    real, status = walk.join(at.real, name), os.fstat(fd)
+    real = walk.join(at.real, name) if len(at.real) < PATH_MAX else at.real
+    status = os.fstat(fd)
+    return _directory(fd, real, status, at.mover_of(walk.private(status)))
+
+
+def _directory(fd: int, real: str, status: os.stat_result, mover: int) -> Directory:
+    """Nobody's where records are believed: what was kept there is root's to drop."""
     free = real.startswith(walk.ours.free)
-    mover = walk.ROOT_ONLY if free else at.mover_of(walk.private(status))
-    return Directory(fd, real, status, mover, free)
+    return Directory(fd, real, status, walk.ROOT_ONLY if free else mover, free)
 
 
-def _within(here: Directory, goes: bool) -> list[str]:
+def _within(here: Directory, goes: bool) -> Iterator[str]:
     """The names of the directories in an open one; `goes`: everything else in it is removed."""
-    foreign, names = planted.foreign(here), []
+    foreign = planted.foreign(here)
     with os.scandir(here.fd) as entries:
         for entry in entries:
             if foreign:
                 raise Unsafe(foreign)
             if entry.is_dir(follow_symlinks=False):
-                names.append(entry.name)
+                yield entry.name
             elif goes:
                 os.unlink(entry.name, dir_fd=here.fd)
-    return names

@@ -33,7 +33,6 @@ class Sweep:
     becomes(path): what a directory itself has after this start, by whatever section
     named(path): whether the document speaks of what a link leads to under that path
     failed(path, error): is told what could not be set; the walk goes on with the rest
-    say(message): is told how far a long walk is
     """
 
     def __init__(
@@ -42,13 +41,11 @@ class Sweep:
         becomes: Callable[[str], Wanted | None],
         named: Callable[[str], bool],
         failed: Callable[[str, Exception], None],
-        say: Callable[[str], None],
     ) -> None:
         self.rule = rule
         self._becomes = becomes
         self._named = named
         self._failed = failed
-        self.say = say
         self._behind: dict[tuple[int, int], tuple[str, Wanted]] = {}
         self.mended = 0
         self.failures = 0

@@ -15,19 +15,30 @@ import posix as os
 import stat
 import time
 
+from kolla_start import progress
 from kolla_start.disk import planted, walk
 from kolla_start.disk.level import Level, ask
 from kolla_start.disk.sweep import Sweep, changes_mode, differs, mode_of
-from kolla_start.disk.walk import LIST, ROOT_ONLY, Unsafe, ancestors, identity, join, split, trusted
+from kolla_start.disk.walk import (
+    LIST,
+    PATH_MAX,
+    ROOT_ONLY,
+    WIDE,
+    Unsafe,
+    ancestors,
+    identity,
+    join,
+    split,
+    trusted,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from kolla_start.disk.ahead import Crew
     from kolla_start.disk.sweep import Wanted
 
-_PROGRESS_SECONDS = 5.0
 _SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
 _SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
 _OPEN_LEVELS = 12  # directories held open; those above are found again through ".."
@@ -35,7 +46,8 @@ _OPEN_LEVELS = 12  # directories held open; those above are found again through 
 
 def sweep_tree(sweep: Sweep, top: str, recurse: bool) -> None:
     """Do a path, and all below it if `recurse`; what fails is the sweep's to tell."""
-    tree = _Tree(sweep, top)
+    progress.about(f"setting owners and modes in {top}")
+    tree = _Tree(sweep)
     try:
         _whole(tree, sweep, top, recurse)
     except (OSError, Unsafe) as error:
@@ -84,13 +96,10 @@ def _whole(tree: _Tree, sweep: Sweep, top: str, recurse: bool) -> None:
 class _Tree:
     """A walk under way, and whether its storage makes it wait."""
 
-    def __init__(self, sweep: Sweep, top: str) -> None:
+    def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
-        self._top = top
         self.levels: list[Level] = []
         self._crew: Crew | None = None
-        self._next_line = time.monotonic() + _PROGRESS_SECONDS
-        self._count = 0
 
     def down(self) -> None:
         """Do all directories that are left, the deepest first."""
@@ -98,13 +107,21 @@ class _Tree:
         while levels:
             level = levels[-1]
             if not level.inner:
-                levels.pop()
-                self._leave(level)
+                if level.rest is None:
+                    levels.pop()
+                    self._leave(level)
+                else:
+                    self._look(level)
                 continue
             if self._crew is not None:
                 self._crew.open_ahead(level)
             inner = level.inner.pop()
             path = join(level.path, inner)
+            if len(path) >= PATH_MAX:
+                said = f"{level.path}: what is in it has no path (PATH_MAX); it is left alone"
+                self._sweep.failed(level.path, Unsafe(said))
+                level.owed.pop(inner, None)
+                continue
             try:
                 below = level.ahead.pop(inner, None) or Level(
                     os.open(inner, LIST, dir_fd=level.fd), path
@@ -113,7 +130,7 @@ class _Tree:
                 continue  # A running service may remove its own directories.
             except OSError as error:
                 self._sweep.failed(path, error)
-                self._give(level, inner)
+                _give(self._sweep, level, inner)
                 continue
             levels.append(below)
             if len(levels) > _OPEN_LEVELS:
@@ -123,14 +140,14 @@ class _Tree:
                 below.settle(level.sole, level.stays and self._sweep.stays(path))
                 if wanted is not None:
                     planted.Found(below.fd, path, level.sole).refuse_planted(wanted[0], wanted[3])
-                self.scan(below)
             except Unsafe as error:
                 # What is not given away is not walked, either.
                 self._sweep.failed(path, error)
                 level.owed.pop(inner, None)
-                below.inner.clear()
             except OSError as error:
                 self._sweep.failed(path, error)
+            else:
+                self._look(below)
 
     def _leave(self, level: Level) -> None:
         """Leave a directory in which all is done, and give it away if that was put off."""
@@ -138,72 +155,68 @@ class _Tree:
         try:
             if levels:
                 levels[-1].reopen(level.fd)
+                _give(self._sweep, levels[-1], split(level.path)[1])
         except OSError as error:
             self._sweep.failed(level.path, error)
             while levels and levels[-1].fd < 0:
                 levels.pop().leave()
-        else:
-            if levels:
-                self._give(levels[-1], split(level.path)[1])
         level.leave()
 
-    def _give(self, level: Level, name: str) -> None:
-        kind = level.owed.pop(name, None)
-        if kind is not None:
-            wanted = self._sweep.wanted(level.path, join(level.path, name))
-            if wanted is not None:
-                _mend(self._sweep, level, name, kind, wanted)
+    def _look(self, level: Level) -> None:
+        try:
+            self.scan(level)
+        except OSError as error:
+            self._sweep.failed(level.path, error)
+            level.listed()
 
     def scan(self, level: Level) -> None:
-        """Look at the entries of one directory: a walk of millions consists of this loop."""
+        """Look at the entries of one directory: a walk of millions consists of this loop.
+
+        Raises OSError.
+        """
         answer = self._sweep.rule(level.path)
         constant = answer if isinstance(answer, tuple) else None
         uid, gid = (-1, -1) if constant is None else constant[:2]
         # The kinds and modes (st_mode) of entries, no directories, that were found right here.
         right: set[int] = set()
-        with level.rest or os.scandir(level.fd) as entries:  # type: ignore[attr-defined]
-            level.rest = None
-            for entry in self._ahead(level.first, entries):
-                self._count += 1
-                if not self._count & 0xFFF:
-                    self._tick()
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    self._sweep.failed(join(level.path, entry.name), error)
-                    continue
+        if level.rest is None:
+            level.listing = level.listing or os.scandir(level.fd)
+            level.rest = self._ahead(level.first, level.listing)
+            level.first = []
+        for entry in level.rest:
+            progress.done += 1
+            try:
+                status = entry.stat(follow_symlinks=False)
                 kind = status[0]
                 if kind in right and status[4] == uid and status[5] == gid:
                     continue
-                is_directory = stat.S_ISDIR(kind)
-                if is_directory:
-                    level.inner.append(entry.name)
                 wanted = constant or answer(join(level.path, entry.name))  # type: ignore[operator]
-                if wanted is None:
-                    continue
-                if stat.S_ISLNK(kind):
-                    _link(self._sweep, level, entry.name, status, wanted)
-                elif differs(status, wanted):
-                    if is_directory:
-                        level.owed[entry.name] = kind
-                    else:
-                        _mend(self._sweep, level, entry.name, kind, wanted)
-                elif constant is not None and not is_directory:
-                    right.add(kind)
-        level.first = []
-
-    def _tick(self) -> None:
-        """Say every few seconds how far a long walk is: silence looks like a hang."""
-        now = time.monotonic()
-        if now >= self._next_line:
-            self._next_line = now + _PROGRESS_SECONDS
-            self._sweep.say(f"{self._top}: {self._count} entries looked at so far")
+            except FileNotFoundError:
+                continue
+            except (OSError, Unsafe) as error:
+                self._sweep.failed(join(level.path, entry.name), error)
+                continue
+            is_directory = stat.S_ISDIR(kind)
+            if is_directory:
+                level.inner.append(entry.name)
+            if wanted is None:
+                pass
+            elif stat.S_ISLNK(kind):
+                _link(self._sweep, level, entry.name, status, wanted)
+            elif differs(status, wanted):
+                if is_directory:
+                    level.owed[entry.name] = kind
+                else:
+                    _mend(self._sweep, level, entry.name, kind, wanted)
+            elif constant is not None and not is_directory:
+                right.add(kind)
+            if len(level.inner) == WIDE:
+                return
+        level.listed()
 
     def _ahead(
         self, first: list[os.DirEntry[str]], entries: Iterator[os.DirEntry[str]]
-    ) -> Iterable[os.DirEntry[str]]:
+    ) -> Iterator[os.DirEntry[str]]:
         """The entries; those of slow storage with their status asked for already, many at once."""
         from itertools import chain
 
@@ -221,7 +234,7 @@ class _Tree:
 
                 self._crew = Crew()
                 return chain(first, self._crew.ahead(entries))
-        return first
+        return iter(first)
 
     def end(self) -> None:
         """Dismiss the threads, and close what is open."""
@@ -229,6 +242,15 @@ class _Tree:
             self._crew.dismiss()
         for level in self.levels:
             level.leave()
+
+
+def _give(sweep: Sweep, level: Level, name: str) -> None:
+    """Give away a directory whose turn it was put off for."""
+    kind = level.owed.pop(name, None)
+    if kind is not None:
+        wanted = sweep.wanted(level.path, join(level.path, name))
+        if wanted is not None:
+            _mend(sweep, level, name, kind, wanted)
 
 
 def _link(sweep: Sweep, level: Level, name: str, status: os.stat_result, wanted: Wanted) -> None:

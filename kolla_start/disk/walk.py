@@ -38,6 +38,8 @@ PATH_ONLY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = PATH_ONLY | os.O_DIRECTORY
 
+PATH_MAX = 4096  # limits.h; a tree can be deeper
+WIDE = 4096  # directories in one, beyond which the next are listed when these are done
 _MAX_LINKS = 40  # as the kernel's own limit, path_resolution(7)
 _REMEMBERED = 12  # descriptors; a start must work with RLIMIT_NOFILE 64
 
@@ -211,8 +213,7 @@ class Walk:
         try:
             fd = os.open(name, _DIRECTORY, dir_fd=here.fd)
         except OSError as error:
-            code = errno.ENOTDIR if error.errno == errno.ELOOP else error.errno
-            raise OSError(code, os.strerror(code or 0), real) from None
+            raise _with_path(error, real, errno.ELOOP) from None
         status = os.fstat(fd)
         free = real.startswith(self.free)
         try:
@@ -287,7 +288,8 @@ class Walk:
     def link(self, at: Directory, name: str) -> str:
         """The target of a symbolic link in an open directory, if it may be followed.
 
-        Of a volume's generations the first that was met. Raises Unsafe and NotADirectoryError.
+        Of a volume's generations the first that was met. Raises Unsafe and OSError with the path:
+        ENOTDIR where it is no link.
         """
         real = join(at.real, name)
         if at.real.startswith("/proc/"):
@@ -296,8 +298,8 @@ class Walk:
             )
         try:
             target = os.readlink(name, dir_fd=at.fd)
-        except OSError:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), real) from None
+        except OSError as error:
+            raise _with_path(error, real, errno.EINVAL) from None
         if not real.startswith(self.free):
             owner = os.stat(name, dir_fd=at.fd, follow_symlinks=False).st_uid
             # A volume of the kubelet's is open to all by its mode, and mounted read-only.
@@ -316,6 +318,15 @@ class Walk:
     def _close(self, paths: list[str]) -> None:
         for path in paths:
             os.close(self._open.pop(path).fd)
+
+
+def _with_path(error: OSError, real: str, other_kind: int) -> OSError:
+    """The error of a call with a name alone; ENOTDIR for the one that says what it is not.
+
+    No other: what cannot be looked at is not what is not there.
+    """
+    code = errno.ENOTDIR if error.errno == other_kind else error.errno
+    return OSError(code, os.strerror(code or 0), real)
 
 
 def replaceable(link: str, uid: int) -> Unsafe:

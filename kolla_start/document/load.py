@@ -194,7 +194,7 @@ def _there(path: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise refuse(f"{cause(error, path)}; mend or remove it") from None
+        raise refuse(cause(error, path, "mend or remove it")) from None
     return True
 
 

@@ -22,11 +22,11 @@ BASH = b"/bin/bash"
 _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as Debian's bash
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
-# log.py's line, from a shell, for what only the shell knows. printf's failure (standard error is
-# closed) must not end the start: errexit is on.
+# log.py's line, from a shell, for what only the shell knows. Standard error may be closed, or its
+# reader gone: printf's failure must not end the start (errexit is on), nor must SIGPIPE.
 _SAY = (
-    b"builtin printf '%%(%%Y-%%m-%%d %%H:%%M:%%S)T.%%.3s INFO %%s\\n' -1 "
-    b'"${EPOCHREALTIME#*[!0-9]}" %s >&2 || builtin :\n'
+    b"builtin trap '' PIPE\nbuiltin printf '%%(%%Y-%%m-%%d %%H:%%M:%%S)T.%%.3s INFO %%s\\n' -1 "
+    b'"${EPOCHREALTIME#*[!0-9]}" %s >&2 || builtin :\nbuiltin trap - PIPE\n'
 )
 
 
@@ -75,9 +75,8 @@ def script_to_source(environ: dict[bytes, bytes]) -> bool:
             continue
         except OSError as error:
             # bash would pass over it; a service without its preparation is worse than none.
-            raise errors.refuse(
-                f"{errors.cause(error, kernel.decode(candidate))}; mend or remove it"
-            ) from None
+            shown = kernel.decode(candidate)
+            raise errors.refuse(errors.cause(error, shown, "mend or remove it")) from None
         if os.access(candidate, os.R_OK):
             return found.st_size > 0 or not stat.S_ISREG(found.st_mode)
         unreadable = unreadable or candidate
@@ -160,11 +159,13 @@ def become(
         # A script without a first line that says whose it is belongs to the shell.
         become(BASH, [BASH, b"--", program, *argv[1:]], environ, umask)
     if problem.errno != errno.ENOENT:
-        _give_up(errors.EXIT_NOT_EXECUTABLE, f"{shown}: cannot execute: {problem.strerror}")
+        what = f"cannot execute: {problem.strerror}; {errors.advice(problem)}"
+        _give_up(errors.EXIT_NOT_EXECUTABLE, f"{shown}: {what}")
     if os.access(program, os.F_OK):
         what = "the interpreter that its first line names, or its loader, does not exist"
         _give_up(errors.EXIT_NOT_FOUND, f"{shown}: cannot execute: {what}")
-    _give_up(errors.EXIT_NOT_FOUND, f"{shown}: no such file")
+    what = "no such file; install it in the image"
+    _give_up(errors.EXIT_NOT_FOUND, f"{shown}: {what}")
 
 
 def _give_up(code: int, message: str) -> NoReturn:

@@ -115,12 +115,13 @@ def run(argv: list[str], environ: dict[bytes, bytes], quiet: bool = False) -> in
 
     `quiet` gives it no input and puts its output into the log. Raises OSError.
     """
-    actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = []
+    actions: list[tuple[int, int, int]] = []
+    null = -1
     if quiet:
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, 2, 1),
-        ]
+        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
+        if log.gone:
+            actions[1:] = [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
     before = os.umask(0o022)  # neither the service's nor the one that this program works with
     try:
         child = os.posix_spawn(
@@ -133,6 +134,8 @@ def run(argv: list[str], environ: dict[bytes, bytes], quiet: bool = False) -> in
         )
     finally:
         os.umask(before)
+        if quiet:
+            os.close(null)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return code if code >= 0 else 128 - code
 

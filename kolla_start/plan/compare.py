@@ -8,9 +8,11 @@ from __future__ import annotations
 import posix as os
 import stat
 
+from kolla_start import progress
 from kolla_start.disk import planted, read, remove, walk
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, join, split
+from kolla_start.errors import cause
 from kolla_start.plan.draft import Draft
 from kolla_start.plan.steps import Copy, MakeDirectory, MakeFile, Placing, Remove, SetOwner, Step
 from kolla_start.plan.wanted import (
@@ -39,13 +41,15 @@ class Comparison:
 
     def whole(self) -> None:
         """Compare everything. What cannot be compared is a fault."""
+        progress.about("comparing files", len(self._wanted.nodes))
         for path, node in sorted(self._wanted.nodes.items()):
+            progress.done += 1
             try:
                 self._one(path, node)
             except Changed:
                 raise
             except OSError as error:
-                self._draft.fault(node.loc, f"{path}: {error.strerror}; it cannot be compared")
+                self._draft.fault(node.loc, cause(error, path, "it cannot be compared: mend it"))
             except Unsafe as error:
                 self._draft.fault(node.loc, str(error))
 

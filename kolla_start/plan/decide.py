@@ -41,7 +41,7 @@ def decide(config: Config, before: Records, home: Home, again: bool) -> Plan:
         # A service that runs beside us changed what was found to be safe a moment ago.
         draft.fault((), str(error))
     except OSError as error:
-        draft.fault((), f"{cause(error, home.defaults)}; mend it")
+        draft.fault((), cause(error, home.defaults, "mend it"))
     if draft.faults:
         raise Refused(draft.faults, config.path, config.text)
     source.settled()

@@ -187,7 +187,7 @@ class Draft:
             if node is not None and not node.is_directory():
                 self._in_the_way(str(error.filename), node, loc)
             else:
-                self.fault(loc, f"{cause(error, path)}; make room for the destination")
+                self.fault(loc, cause(error, path, "make room for the destination"))
         return None
 
     def _in_the_way(self, path: str, node: Node, loc: Loc) -> None:

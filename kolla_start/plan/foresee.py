@@ -17,36 +17,38 @@ from kolla_start.plan.wanted import FILE, is_directory
 def foresee(draft: Draft, steps: list[Step], fresh: set[str]) -> None:
     """Make a fault of each thing that would stop the steps; `fresh`: directories they make."""
     free: dict[int, int] = {}
-    known: dict[str, int | None] = {}
+    known: dict[str, tuple[str, bool, int]] = {}
     refused: set[str] = set()
     for step in steps:
         node = step.node if isinstance(step, Placing) else None
         parent = split(step.path)[0]
         if parent not in known:
-            known[parent] = _device(draft, step, fresh, free)
-        device = known[parent]
+            known[parent] = _where(parent, fresh, free)
+        place, writable, device = known[parent]
+        # A file may be mounted where its directory takes no writing: it alone.
+        if not (writable or isinstance(step, SetOwner) or read.rewritable(step.path)):
+            if place not in refused:
+                refused.add(place)
+                loc = () if node is None else node.loc
+                draft.fault(loc, f"{place} cannot be written; mount something writable there")
+            continue
         if node is None:
             continue
         problem = accounts.may_give(node.uid, node.gid, node.mode)
         if problem and problem not in refused:
             refused.add(problem)
             draft.fault(node.loc, f"{step.path}: {problem}")
-        if node.kind == FILE and node.source is not None and device is not None:
+        if node.kind == FILE and node.source is not None:
             before = free[device]
             free[device] = before - node.source.status.st_size
             if before >= 0 > free[device]:
                 draft.fault(node.loc, f"no space left for {step.path} and what follows; make room")
 
 
-def _device(draft: Draft, step: Step, fresh: set[str], free: dict[int, int]) -> int | None:
-    """The filesystem that a step writes to; None, and a fault, where it cannot."""
-    place = split(step.path)[0]
+def _where(place: str, fresh: set[str], free: dict[int, int]) -> tuple[str, bool, int]:
+    """The directory that a step writes to, whether it takes that, and its filesystem."""
     while place in fresh or not is_directory(read.lstat(place)):
         place = split(place)[0]
-    if isinstance(step, SetOwner) or read.writable(place) or read.rewritable(step.path):
-        device, room = read.free_bytes(place)
-        free.setdefault(device, room)
-        return device
-    loc = step.node.loc if isinstance(step, Placing) else ()
-    draft.fault(loc, f"{place} cannot be written; mount something writable there")
-    return None
+    device, room = read.free_bytes(place)
+    free.setdefault(device, room)
+    return place, read.writable(place), device

@@ -67,7 +67,7 @@ class _Guard:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if isinstance(error, OSError):
-            self._draft.fault(self._loc, f"{cause(error, self._path)}; mend it")
+            self._draft.fault(self._loc, cause(error, self._path, "mend it"))
         elif isinstance(error, Unsafe):
             self._draft.fault(self._loc, str(error))
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 
+from kolla_start import progress
 from kolla_start.disk import planted, read, walk
 from kolla_start.disk.walk import Unsafe, ancestors, split
 from kolla_start.document import rules
@@ -106,7 +107,10 @@ def _behind(path: str, draft: Draft, loc: Loc) -> str | None:
 
 
 def compiled(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
-    """Whether any of the patterns is found in a path; None where there are none."""
+    """Whether any of the patterns is found in a path; None where there are none.
+
+    What it returns raises Unsafe where that takes too long: a service chooses the names.
+    """
     if not patterns:
         return None
     if all(rules.literal(pattern) for pattern in patterns):
@@ -116,7 +120,17 @@ def compiled(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
     import re
 
     searches = [re.compile(pattern).search for pattern in patterns]
-    return lambda path: any(search(path) for search in searches)
+
+    def excluded(path: str) -> bool:
+        try:
+            return any(progress.bounded(search, path) for search in searches)
+        except progress.TooLong:
+            raise Unsafe(
+                f"{path}: whether it is excluded takes too long to find out; it is left alone: "
+                "write `exclude` without one repetition in another, as (a+)+ has it"
+            ) from None
+
+    return excluded
 
 
 class Rule:

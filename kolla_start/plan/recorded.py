@@ -6,8 +6,8 @@ On the container-start path. Nothing here writes.
 from __future__ import annotations
 
 from kolla_start.disk import read, source
-from kolla_start.disk.walk import Unsafe, ancestors, join
-from kolla_start.plan.draft import Baseline, Draft
+from kolla_start.disk.walk import PATH_MAX, Unsafe, ancestors, join
+from kolla_start.plan.draft import Draft
 from kolla_start.plan.originals import inside, mirrored
 from kolla_start.plan.steps import Placing, Plan, RemoveEmpty, Save, Step
 from kolla_start.plan.wanted import (
@@ -18,6 +18,8 @@ from kolla_start.plan.wanted import (
     Node,
     is_directory,
 )
+
+_NAME_MAX = 256  # limits.h, and a slash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,13 +116,16 @@ def _save(draft: Draft, plan: Plan, home: Home) -> None:
             kept = f"{home.defaults}/root/{number}{path}"
         taken.update((kept, *ancestors(kept)))
         whole.add(kept)
-        plan.saves.append(Save(path, kept, _tree(original, kept, draft.baseline)))
+        plan.saves.append(Save(path, kept, _tree(original, kept, draft)))
         after.originals[path] = kept
 
 
-def _tree(top: Source, path: str, baseline: Baseline) -> list[tuple[str, Node]]:
-    """An original and all that is in it, by where it is kept."""
-    found = []
+def _tree(top: Source, path: str, draft: Draft) -> list[tuple[str, Node]]:
+    """An original and all that is in it, by where it is kept.
+
+    But for what has no path there: no image has that, a service can.
+    """
+    baseline, found = draft.baseline, []
     todo = [(top, path)]
     while todo:
         each, path = todo.pop()
@@ -128,7 +133,11 @@ def _tree(top: Source, path: str, baseline: Baseline) -> list[tuple[str, Node]]:
         if node.kind == DIRECTORY:  # a merge may have changed it
             node.uid, node.gid, node.mode = baseline.attributes(each.real, each.status)
         found.append((path, node))
-        todo += [(inner, join(path, name)) for name, inner in inside(each, baseline)]
+        within = inside(each, baseline)
+        if within and len(path) > PATH_MAX - _NAME_MAX:
+            draft.warn((), f"{each.real}: what is in it has too long a path, it is not kept")
+            continue
+        todo += [(inner, join(path, name)) for name, inner in within]
     return found
 
 

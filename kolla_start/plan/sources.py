@@ -16,6 +16,7 @@ from kolla_start.disk import read, source, walk
 from kolla_start.disk.source import Changed, Dangling, Over, Source
 from kolla_start.disk.walk import Unsafe
 from kolla_start.document import rules
+from kolla_start.errors import cause
 from kolla_start.plan.draft import Draft, Drawn
 from kolla_start.plan.wanted import DIRECTORY, FILE, LINK, NOTHING
 
@@ -121,7 +122,7 @@ class _Seeking(Over):
         elif isinstance(error, Dangling):
             message = f"{path} is a link that leads nowhere; mend or remove it"
         else:
-            message = f"{path}: {error.strerror}; mend or remove it"
+            message = cause(error, path, "mend or remove it")
         self._draft.fault(self.where, message)
 
     def stands(self, real: str) -> Stands:

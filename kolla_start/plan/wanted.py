@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import stat
 
+from kolla_start import progress
 from kolla_start.disk.walk import ancestors, join, split
 
 TYPE_CHECKING = False
@@ -88,6 +89,7 @@ class Wanted:
 
     def put(self, path: str, node: Node) -> None:
         self.nodes[path] = node
+        progress.done += 1
         parent, _, name = path.rpartition("/")
         beside = self.children.get(parent)
         if beside is not None and name:

@@ -20,7 +20,7 @@ launch.program launch.projects launch.service log process records start
 PRIVILEGED = """
 apply document.judge document.load document.rules document.table plan plan.compare plan.copying
 plan.decide plan.draft plan.foresee plan.gather plan.originals plan.permissions plan.recorded
-plan.sources plan.steps plan.wanted plan.ways set_configs
+plan.sources plan.steps plan.wanted plan.ways progress set_configs
 """.split()
 ASKED = "disk.level disk.sweep disk.tree".split()
 # By the import system and not with what needs them: what is imported inside functions.

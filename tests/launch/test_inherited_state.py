@@ -119,6 +119,49 @@ def test_without_standard_streams(sandbox: Sandbox) -> None:
         assert "INFO" not in sandbox.read(path) and "ERROR" not in sandbox.read(path)
 
 
+def test_a_log_whose_reader_is_gone(sandbox: Sandbox) -> None:
+    """Neither the shell nor the update command is killed for what it writes there."""
+    furnish(sandbox)
+    sandbox.write("/usr/sbin/update-ca-certificates", f"{UPDATE}exit\n".replace(
+        "exit $", "echo updating >&2; echo updating; exit $"), mode=0o755)  # fmt: skip
+    sandbox.write("/usr/local/bin/kolla_extend_start", "export EXTENDED=1\n")
+    command = ["sh", "-c", "echo started >/srv/started"]
+    sandbox.document({**document(entry("s", "/etc/s")), "command": command})
+
+    def nobody_reads() -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        os.dup2(writer, 2)
+
+    for number in (1, 2):
+        done = start(sandbox, nobody_reads)
+        assert done.returncode == 0
+        assert sandbox.read("/srv/started") == "started\n"
+        sandbox.remove("/srv/started")
+        sandbox.write(f"{MOUNTED}/a.crt", f"A{number}")
+    assert sandbox.read("/updates") == "run\nrun\n"
+
+
+def test_little_memory_is_an_error(sandbox: Sandbox) -> None:
+    """Also where it does not suffice to load this program: a line, no traceback."""
+    furnish(sandbox)
+    sandbox.mark()
+    said = 0
+    for megabytes in range(3, 12):
+
+        def little(size: int = megabytes << 20) -> None:
+            resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+
+        done = start(sandbox, little)
+        assert "Traceback" not in done.stderr, done.stderr
+        if done.returncode == 0:
+            break
+        if "ERROR" in done.stderr:  # else the interpreter itself did not come up
+            assert done.returncode == 1 and "raise the memory limit" in done.stderr, done.stderr
+            said += 1
+    assert said
+
+
 def test_a_limit_on_file_sizes_is_an_error(sandbox: Sandbox) -> None:
     """SIGXFSZ would kill it in the middle; EFBIG is said, and nothing is half written."""
     furnish(sandbox)
@@ -140,6 +183,8 @@ def test_a_limit_on_descriptors_is_an_error(sandbox: Sandbox, limit: int) -> Non
 
     done = start(sandbox, few)
     assert "a fault of kolla_start" not in done.stderr, done.stderr[-1500:]
+    if "Too many open files" in done.stderr and "Traceback" not in done.stderr:
+        assert "raise the limit of open files (ulimit -n)" in done.stderr
     if limit > 5:  # less than the interpreter itself needs says nothing of us
         assert done.returncode in (0, 1), done.stderr[-1500:]
     assert start(sandbox).returncode == 0

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -39,7 +40,8 @@ class Installed:
         text = (self.bin / "kolla_set_configs").read_text()
         first, rest = text.split("\n", 1)
         if script:
-            rest = rest[: rest.index("from kolla_start.set_configs import main")] + script
+            rest = rest[: rest.index("    from kolla_start.set_configs import main")]
+            rest += textwrap.indent(script, "    ") + "finally:\n    pass\n"
         path = self.bin / "probe"
         path.write_text(f"{first}\n{rest}")
         path.chmod(0o755)
@@ -232,26 +234,27 @@ def test_a_source_that_was_changed_is_what_runs(installed: Installed, touched: s
 
 
 def test_another_python_imports_as_usual(tmp_path: Path) -> None:
-    """The interpreter of the launcher was replaced by another version."""
-    versions = pythons.installed()
-    if len(versions) < 2:
-        pytest.skip("needs two versions of Python")
-    old, new = list(versions.values())[:2]
-    installed = Installed(tmp_path, old)
+    """What was made for another version is not for this one."""
+    installed = Installed(tmp_path, sys.executable)
     assert installed.loaded()
-    for name in NAMES.split():
-        path = installed.bin / name
-        path.write_text(path.read_text().replace(old, new, 1))
+    installed.form.rename(installed.form.with_name("installed.cpython-307.bin"))
     assert not installed.loaded()
     installed.works()
 
 
 def test_under_every_python_of_this_machine(tmp_path: Path) -> None:
-    for version, python in pythons.installed().items():
+    """And under the next of them, in place of that which the launchers were made with."""
+    there = [*pythons.installed().items()]
+    for (version, python), (_, other) in zip(there, [*there[1:], there[0]], strict=True):
         (tmp_path / version).mkdir()
         installed = Installed(tmp_path / version, python)
         assert installed.form.name == f"installed.cpython-{version.replace('.', '')}.bin"
         assert installed.loaded()
+        installed.works()
+        for name in NAMES.split():
+            path = installed.bin / name
+            path.write_text(path.read_text().replace(python, other, 1))
+        assert installed.loaded() == (other == python)
         installed.works()
 
 

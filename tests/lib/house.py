@@ -23,6 +23,7 @@ PACKAGE = "kolla_start"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("installed",),  # runs before everything else, and imports nothing of ours
     ("errors", "kernel", "log"),
+    ("progress",),
     ("accounts",),
     ("disk",),
     ("document",),

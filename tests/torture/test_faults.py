@@ -30,6 +30,7 @@ IO_ERRORS = [
     ("getdents64", f"{CONFIG_FILES}/many"),
     ("newfstatat", "/usr/local/bin/kolla_extend_start"),
     ("newfstatat", "/etc/kolla/defaults/etc/restored"),
+    ("readlinkat", f"{CONFIG_FILES}/linked"),
 ]
 
 
@@ -55,6 +56,26 @@ def test_what_cannot_be_looked_at_is_not_taken_for_absent(call: str, path: str) 
         assert not box.exists("/srv/started")
 
 
+def test_a_module_that_cannot_be_looked_at() -> None:
+    """The import system takes it for one that is not there; that is no bug of ours."""
+    match = {"path": "/var/log/*.log", "owner": "root", "perm": "0644"}
+    content = {"command": "touch /srv/started", "permissions": [match]}
+    with Sandbox() as box:
+        box.document(content)
+        trace = ["strace", "-qq", "-o", "/srv/trace", "-e", "trace=newfstatat"]
+        assert box.run([*trace, "kolla_start"], env=COPY_ALWAYS).returncode == 0
+        lines = box.read("/srv/trace").splitlines()
+        number = 1 + next(n for n, line in enumerate(lines) if "re/_compiler.py" in line)
+    with Sandbox() as box:
+        box.document(content)
+        trace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=newfstatat"]
+        trace += ["-e", f"inject=newfstatat:error=EIO:when={number}"]
+        done = box.run([*trace, "kolla_start"], env=COPY_ALWAYS)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+        assert "the image's Python cannot be read or is damaged" in done.stderr
+        assert not box.exists("/srv/started")
+
+
 def _look_at_much(sandbox: Sandbox) -> None:
     sandbox.write("/usr/local/bin/kolla_extend_start", "touch /srv/extended\n")
     sandbox.write("/etc/restored/around", "image")
@@ -70,8 +91,10 @@ def _look_at_much(sandbox: Sandbox) -> None:
         "merge": True,
         "preserve_properties": True,
     }
+    sandbox.symlink("a", f"{CONFIG_FILES}/linked")
     optional = (
         entry("a", "/etc/a", optional=True),
+        entry("linked", "/etc/linked", optional=True),
         entry("a", "/etc/restored/inside"),
         entry("many/*", "/etc/many/", optional=True),
         merged,

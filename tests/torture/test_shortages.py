@@ -155,6 +155,41 @@ def test_a_destination_that_is_a_mount_point(sandbox: Sandbox, read_only_parent:
     assert os.listdir(sandbox.host("/etc/service")) == ["conf"]
 
 
+def test_beside_a_mount_point_nothing_can_be_written(sandbox: Sandbox) -> None:
+    """The file that is mounted answers for itself, not for its directory."""
+    for name in "ab":
+        sandbox.source(name, "mounted")
+    sandbox.write("/srv/under", "before")
+    sandbox.write("/etc/service/a", "image")
+    sandbox.write("/etc/service/b", "image")
+    sandbox.run(["mount", "--bind", "/srv/under", "/etc/service/a"], check=True)
+    sandbox.document(document(entry("a", "/etc/service/a"), entry("b", "/etc/service/b")))
+    _read_only(sandbox, "/run")
+    done = sandbox.set_configs()
+    assert done.returncode == 1, done.stderr
+    assert "config_files[1]: /etc/service cannot be written" in done.stderr
+    assert sandbox.read("/srv/under") == "before"
+
+
+def test_file_capabilities_where_none_can_be_set(sandbox: Sandbox) -> None:
+    """A container without SETFCAP: left out, said once, and no reason to start anew for ever."""
+    sandbox.source("tool", "x", mode=0o755)
+    sandbox.run(["setcap", "cap_chown=ep", f"{CONFIG_FILES}/tool"], check=True)
+    content = document(entry("tool", "/srv/tool", preserve_properties=True))
+    sandbox.document(content)
+    without = ["setpriv", "--bounding-set=-setfcap", "--inh-caps=-setfcap"]
+    first = sandbox.run([*without, "kolla_set_configs"], env=COPY_ALWAYS)
+    assert first.returncode == 0, first.stderr
+    assert "/srv/tool: its capabilities are left out; start with --cap-add SETFCAP" in first.stderr
+    sandbox.mark()
+    for argv in (["kolla_set_configs", "--check"], ["kolla_set_configs"]):
+        again = sandbox.run([*without, *argv], env=COPY_ALWAYS)
+        assert again.returncode == 0, again.stderr
+    assert sandbox.changes() == {}
+    assert sandbox.set_configs().returncode == 0
+    assert "cap_chown=ep" in sandbox.run(["getcap", "/srv/tool"]).stdout
+
+
 def test_ten_thousand_entries(sandbox: Sandbox) -> None:
     for number in range(100):
         sandbox.source(str(number), str(number))

@@ -22,6 +22,7 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 
+import bounds  # noqa: E402
 import faults  # noqa: E402
 import hostile  # noqa: E402
 import race  # noqa: E402
@@ -188,11 +189,31 @@ def secrets(scale: float) -> list[Row]:
     return [row]
 
 
+def bounded(scale: float) -> list[Row]:
+    """Trees as wide and deep as a service can make them."""
+    rows = []
+    for name, (_, fast, full) in bounds.CASES.items():
+        count = max(fast, int(full * scale))
+        row = Row(f"bounds: {name}", 1, 0)
+        for subject in (OURS, *others()):
+            ended = bounds.measure(subject, name, count, timeout=1200 * max(scale, 0.05))
+            why = ended.lost()
+            if subject == OURS:
+                row.lost = int(why is not None)
+            else:
+                row.others[subject.name] = int(why is not None)
+            row.note += f"{subject.name}: {why or f'{ended.memory} MB'}; "
+        row.note = f"{count}; {' '.join(row.note.split())[:150]}"
+        rows.append(row)
+    return rows
+
+
 PARTS: dict[str, Callable[[float], list[Row]]] = {
     "planted": planted,
     "races": races,
     "secrets": secrets,
     "documents": fuzzed,
+    "bounds": bounded,
     "faults": broken,
 }
 
@@ -218,10 +239,10 @@ def main() -> int:
         note(f"{name}: {time.monotonic() - began:.0f} s")
     names = [subject.name for subject in others()]
     columns = "".join(f"{name:>10}" for name in names)
-    print(f"\n{'kind':26}{'tried':>8}{'lost':>6}{columns}")
+    print(f"\n{'kind':48}{'tried':>8}{'lost':>6}{columns}")
     for row in rows:
         theirs = "".join(f"{row.others.get(name, '-'):>10}" for name in names)
-        print(f"{row.kind:26}{row.tried:8}{row.lost:6}{theirs}  {row.note}")
+        print(f"{row.kind:48}{row.tried:8}{row.lost:6}{theirs}  {row.note}")
     return int(any(row.lost for row in rows))
 
 
