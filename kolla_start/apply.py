@@ -91,7 +91,9 @@ def _hand_over(step: Placing, found: planted.Found) -> None:
     try:
         found.set_owner(step.node.uid, step.node.gid, step.node.mode)
         if step.node.preserve or step.node.exact:
-            write.give_attributes(found.fd, step.node.attributes())
+            # What a merge meets keeps what it has: that comes back with nothing.
+            more = isinstance(step, SetOwner) and not step.node.exact
+            write.give_attributes(found.fd, step.node.attributes(), more)
         if step.node.preserve and step.node.source is not None:
             # All that is put into it is there: that would change its times.
             write.give_times(found.fd, step.node.source.status)

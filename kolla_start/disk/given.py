@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 class Given:
     """A path or pattern of the document and whom it is given to (None: whomever a source says).
 
+    owners: whom else, as its sources have been found to say
     below:  with all that is in it
     copied: something is written there
     behind: a link of the image there stands for what it leads to
     """
 
-    __slots__ = ("behind", "below", "copied", "path", "uid")
+    __slots__ = ("behind", "below", "copied", "owners", "path", "uid")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Given:
     ) -> None:
         self.path = path
         self.uid = uid
+        self.owners: set[int] = set()
         self.below = below
         self.copied = copied
         self.behind = behind

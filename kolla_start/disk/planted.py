@@ -167,8 +167,8 @@ def foreign(found: Directory) -> str | None:
     if found.mover in (ROOT_ONLY, owner) or trusted(owner):
         return None
     for given in declared():
-        there = given.leads_through(found.real)
-        if (there and given.uid is None) or (given.uid == owner and (there or given.copied)):
+        gives = owner == given.uid or owner in given.owners
+        if gives and (given.copied or given.leads_through(found.real)):
             return None
     return _FOREIGN % (found.real, owner, "removed")
 

@@ -230,16 +230,16 @@ def attributes(place: int | str) -> dict[str, bytes]:
         return {}
 
 
-def lacking(fd: int, wanted: dict[str, bytes] | None) -> str:
+def lacking(fd: int, wanted: dict[str, bytes] | None, more: bool = False) -> str:
     """In what the attributes of an open file or directory differ from those wanted, or nothing.
 
-    None wants no ACL and leaves the rest. What its filesystem cannot hold is not missed
-    (getxattr(2): ENOTSUP), nor what only a privileged process could set.
+    None wants no ACL and leaves the rest; `more`: it may have others as well. What its filesystem
+    cannot hold is not missed (getxattr(2): ENOTSUP), nor what only a privileged process could set.
     """
     have = attributes(fd)
     if wanted is None:
         return "has an ACL" if any(name.startswith(ACL) for name in have) else ""
-    for name in sorted({*have, *wanted}):
+    for name in sorted(wanted if more else {*have, *wanted}):
         if have.get(name) != wanted.get(name) and _can_hold(fd, name):
             return "extended attributes differ"
     return ""

@@ -81,10 +81,14 @@ def remove_empty(path: str) -> bool:
     return True
 
 
+def is_temporary(name: str) -> bool:
+    return name.startswith(TEMPORARY)
+
+
 def remove_temporaries(path: str) -> None:
     """Remove what a killed run left half written in a directory."""
     try:
-        left = [name for name in read.names(path) if name.startswith(TEMPORARY)]
+        left = [name for name in read.names(path) if is_temporary(name)]
     except (OSError, Unsafe):
         return
     for name in left:

@@ -189,12 +189,12 @@ def set_attributes(path: str, wanted: dict[str, bytes] | None) -> None:
         os.close(fd)
 
 
-def give_attributes(fd: int, wanted: dict[str, bytes] | None) -> None:
-    """The same of an open file (O_PATH as well)."""
+def give_attributes(fd: int, wanted: dict[str, bytes] | None, more: bool = False) -> None:
+    """The same of an open file (O_PATH as well); `more`: it keeps others as well."""
     if wanted is None:
         _without_acl(f"/proc/self/fd/{fd}")
     else:
-        _set_attributes(f"/proc/self/fd/{fd}", wanted)
+        _set_attributes(f"/proc/self/fd/{fd}", wanted, more)
 
 
 def give_times(fd: int, status: os.stat_result) -> None:
@@ -377,14 +377,14 @@ def _without_acl(place: int | str) -> None:
             raise
 
 
-def _set_attributes(place: int | str, wanted: dict[str, bytes]) -> None:
+def _set_attributes(place: int | str, wanted: dict[str, bytes], more: bool = False) -> None:
     try:
         have = os.listxattr(place)
     except OSError as error:
         if error.errno != errno.ENOTSUP:
             raise
         return
-    for name in have:
+    for name in [] if more else have:
         if name not in wanted and not name.startswith("security."):
             _unless_unsupported(lambda name=name: os.removexattr(place, name))  # type: ignore[misc]
     for name, value in wanted.items():

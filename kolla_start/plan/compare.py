@@ -190,7 +190,7 @@ def _same(node: Node, mine: int) -> bool:
 def _lacking(path: str, node: Node) -> str:
     fd = read.open_at(path, walk.LIST)
     try:
-        return read.lacking(fd, node.attributes())
+        return read.lacking(fd, node.attributes(), more=not node.exact)
     finally:
         os.close(fd)
 

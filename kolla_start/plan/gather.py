@@ -129,7 +129,10 @@ def _declare(config: Config, draft: Draft) -> None:
         uid = None if entry.preserve_properties else uid
         dest = entry.dest.rstrip("/")
         behind = entry.merge or dest != entry.dest  # else what is put there replaces the link
-        found.append(Given(dest, uid, below=True, copied=True, behind=behind))
+        copied = Given(dest, uid, below=True, copied=True, behind=behind)
+        if entry.preserve_properties:
+            draft.preserved[entry.index] = copied.owners
+        found.append(copied)
     declare(found, draft.stands)
 
 
@@ -211,6 +214,8 @@ def _config_file(draft: Draft, entry: ConfigFile) -> None:
         dest = entry.dest
         if dest.endswith("/"):
             dest += tree[0][0].path.rstrip("/").rpartition("/")[2]
+        if entry.preserve_properties:
+            draft.preserved[entry.index].update(found.owner[0] for found, _, _ in tree)
         if entry.dest == "/" and dest != "/":
             # What lies in / cannot all be meant: what is copied there is.
             uid = None if owner is None else owner[0]

@@ -6,6 +6,7 @@ On the container-start path. Nothing here writes.
 from __future__ import annotations
 
 from kolla_start.disk import read, source
+from kolla_start.disk.remove import is_temporary
 from kolla_start.disk.walk import PATH_MAX, Unsafe, ancestors, join
 from kolla_start.plan.draft import Draft
 from kolla_start.plan.originals import inside, mirrored
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 def remove_stale_parents(draft: Draft, plan: Plan) -> None:
     """The directories that were made for something go with the last thing in them."""
-    wanted = draft.wanted
+    wanted, killed = draft.wanted, draft.records.pending  # by whom what is half written goes first
     going = {step.path for step in plan.steps if not isinstance(step, Placing)}
     for path in reversed(draft.records.parents):
         if wanted.wants(path) or wanted.exact_above(path) or path in going:
@@ -37,7 +38,8 @@ def remove_stale_parents(draft: Draft, plan: Plan) -> None:
         try:
             if not is_directory(read.lstat(path)):
                 continue
-            empty = all(join(path, name) in going for name in read.names(path))
+            left = [name for name in read.names(path) if not (killed and is_temporary(name))]
+            empty = all(join(path, name) in going for name in left)
         except Unsafe:
             continue  # whoever made it unreachable may keep it
         if empty:

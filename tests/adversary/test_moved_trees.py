@@ -11,7 +11,7 @@ import pytest
 from canary import GIVEN, LOG, NEIGHBOUR, SERVICE, SHARED, furnish_shared
 from documents import Document, document, entry
 from outcomes import applied, apply, refused, tree
-from sandbox import Sandbox
+from sandbox import CONFIG_FILES, Sandbox
 
 FOREIGN = "lies where others can write, so somebody may have moved it there: it is not removed"
 CONF = f"{LOG}/svc.conf"
@@ -206,3 +206,22 @@ def saved(content: Document) -> moments.Moment:
         found = moments.moments(other, ["defaults>"])
     record = "state" if content is not NOTHING else "kolla_start"
     return next(each for each in found if each.call == "renameat" and f'"{record}"' in each.line)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_in_what_is_copied_with_the_owners_of_its_sources(box: Sandbox, merge: bool) -> None:
+    """That an entry says of nobody whose it is to be lets nobody's tree be destroyed."""
+    box.mkdir(TREE, owner=SERVICE)
+    moved(box, OPEN, f"{TREE}/a")
+    copy = entry("tree", TREE, preserve_properties=True, merge=merge)
+    refused(box, given(copy), FOREIGN, f"{TREE}/a")
+    box.remove(f"{TREE}/a")
+    applied(box, given(copy))
+    # Whom the sources do name may be in the way of the next.
+    box.run(["chown", "-R", SERVICE, f"{CONFIG_FILES}/tree"], check=True)
+    applied(box, given(copy))
+    box.run(["mkdir", f"{TREE}/b"], user=SERVICE, check=True)
+    box.run(["touch", f"{TREE}/b/x"], user=SERVICE, check=True)
+    box.write(f"{CONFIG_FILES}/tree/b", "b", owner=SERVICE)
+    applied(box, given(copy))
+    assert box.read(f"{TREE}/b") == "b"

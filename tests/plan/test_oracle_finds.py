@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from documents import Document, document, entry
 from outcomes import Tree, applied, apply, difference, refused, settled, tree
-from sandbox import Sandbox
+from sandbox import CONFIG_FILES, Sandbox
 
 FILE = {"owner": "nova", "perm": "0640"}
 DIRECTORY = {"owner": "nova", "perm": "0750"}
@@ -253,3 +253,39 @@ def test_a_file_that_files_names_under_a_merged_directory(source: str) -> None:
         assert box.exists("/app/one/within")
         applied(box, document())
         assert tree(box, "/app") == image
+
+
+# --- properties that are carried over, and a kill -------------------------------------------------
+
+
+def test_a_merge_that_preserves_takes_no_acl_of_the_image_s_directory(box: Sandbox) -> None:
+    """It could not come back when the document leaves; upstream's copystat(3) leaves it as well."""
+    box.mkdir("/app/open")
+    box.run(["setfacl", "-m", "d:u:nova:rwx", "/app/open"], check=True)
+    before = box.run(["getfacl", "-np", "/app/open"]).stdout
+    box.source("sub/two", "2")
+    box.chmod(f"{CONFIG_FILES}/sub", 0o750)
+    applied(box, document(entry("sub", "/app/open", merge=True, preserve_properties=True)))
+    assert box.mode("/app/open") == 0o750
+    applied(box, document())
+    assert box.run(["getfacl", "-np", "/app/open"]).stdout == before
+
+
+def test_a_preserved_source_that_permissions_give_away(box: Sandbox) -> None:
+    copy = entry("/app/conf", "/app/copy", preserve_properties=True)
+    rule = {"path": "/app/conf", "owner": "nova", "perm": "0600", "recurse": True}
+    applied(box, document(copy, permissions=[rule]))
+    assert (box.owner("/app/copy/a"), box.mode("/app/copy/a")) == ((4321, 4321), 0o600)
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_killed_while_a_directory_that_was_made_is_written_to(box: Sandbox, number: int) -> None:
+    """What is half written there goes, and with it the directory once nothing else is in it."""
+    box.mark()
+    applied(box, document(entry("one", "/new/linked/a")))
+    box.document(document(entry("flat/*", "/new/linked/", merge=True), entry("one", "/new/vol/")))
+    kill = f"inject=fchown,fchownat:signal=KILL:when={number}"
+    killed = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", kill, "kolla_set_configs"]
+    box.run(killed, env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
+    applied(box, document())
+    assert not box.exists("/new")
