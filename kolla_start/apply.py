@@ -93,7 +93,10 @@ def _hand_over(step: Placing, found: planted.Found) -> None:
         if step.node.preserve or step.node.exact:
             # What a merge meets keeps what it has: that comes back with nothing.
             more = isinstance(step, SetOwner) and not step.node.exact
-            write.give_attributes(found.fd, step.node.attributes(), more)
+            attributes = step.node.attributes()
+            write.give_attributes(found.fd, attributes, more)
+            if attributes:
+                found.set_mode(step.node.mode)  # an ACL has one of its own
         if step.node.preserve and step.node.source is not None:
             # All that is put into it is there: that would change its times.
             write.give_times(found.fd, step.node.source.status)

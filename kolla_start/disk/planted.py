@@ -123,9 +123,16 @@ class Found:
         try:
             if changed:
                 os.chown(place, uid, gid)
-            # chown(2) may have cleared the set-id bits, so the mode comes second.
-            if mode is not None and not stat.S_ISLNK(kind) and (changed or kind & 0o7777 != mode):
-                os.chmod(place, mode)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.real) from None
+        # chown(2) may have cleared the set-id bits, so the mode comes second.
+        if mode is not None and not stat.S_ISLNK(kind) and (changed or kind & 0o7777 != mode):
+            self.set_mode(mode)
+
+    def set_mode(self, mode: int) -> None:
+        """Whatever it is. Raises OSError with the path."""
+        try:
+            os.chmod(f"/proc/self/fd/{self.fd}", mode)
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.real) from None
 

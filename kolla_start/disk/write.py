@@ -39,7 +39,8 @@ def write_file(
         _write_all(fd, data)
 
     def finish(fd: int) -> None:
-        _give(fd, uid, gid, mode)
+        os.fchown(fd, uid, gid)
+        os.fchmod(fd, mode)  # chown(2) clears the set-id bits, so the mode comes second
 
     _replace(path, fill, finish, sync, over)
 
@@ -73,9 +74,11 @@ def copy_file(
             source.unchanged(origin)
 
         def finish(fd: int) -> None:
-            _give(fd, uid, gid, mode)
+            os.fchown(fd, uid, gid)
             if attributes is not None:
                 _set_attributes(fd, attributes)
+            os.fchmod(fd, mode)  # chown(2) clears set-id bits, an ACL has a mode of its own
+            if attributes is not None:
                 times = source.status.st_atime_ns, source.status.st_mtime_ns
                 os.utime(fd, ns=times)
 
@@ -358,12 +361,6 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _give(fd: int, uid: int, gid: int, mode: int) -> None:
-    # chown(2) clears the set-id bits, so the mode comes second.
-    os.fchown(fd, uid, gid)
-    os.fchmod(fd, mode)
 
 
 def _without_acl(place: int | str) -> None:

@@ -289,3 +289,11 @@ def test_killed_while_a_directory_that_was_made_is_written_to(box: Sandbox, numb
     box.run(killed, env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
     applied(box, document())
     assert not box.exists("/new")
+
+
+def test_what_comes_back_with_an_acl_has_the_mode_that_files_give_it(box: Sandbox) -> None:
+    box.chmod("/app/conf/a", 0o640)
+    box.run(["setfacl", "-m", "u:nova:r", "/app/conf/a"], check=True)
+    applied(box, document(entry("one", "/app/conf")))
+    applied(box, document(files=[{"path": "/app/conf/a", "owner": "root", "perm": "0755"}]))
+    assert box.mode("/app/conf/a") == 0o755
