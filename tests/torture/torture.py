@@ -24,6 +24,7 @@ sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 
 import faults  # noqa: E402
 import hostile  # noqa: E402
+import mutants  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
 import subjects  # noqa: E402
@@ -188,12 +189,20 @@ def secrets(scale: float) -> list[Row]:
     return [row]
 
 
+def mistakes(scale: float) -> list[Row]:
+    """Mutants of this program; a lost one is a mistake that no test noticed."""
+    here = mutants.run(max(2, int(mutants.COUNT * scale)), mutants.SEED, CORES)
+    done = f"{len(here.killed)} killed, {len(here.equivalent)} no mistakes"
+    return [Row("mutants", here.tried, len(here.holes), note=done)]
+
+
 PARTS: dict[str, Callable[[float], list[Row]]] = {
     "planted": planted,
     "races": races,
     "secrets": secrets,
     "documents": fuzzed,
     "faults": broken,
+    "mutants": mistakes,
 }
 
 
