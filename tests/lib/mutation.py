@@ -190,7 +190,8 @@ def _of_statement(node: ast.stmt) -> Iterator[ast.stmt]:
             yield ast.Pass()
         case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
             yield ast.Pass()
-        case ast.Return(value=ast.expr() as value) if not _is_none(value):
+        # A constant is mistaken for another one itself, and None is as good as False.
+        case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
             yield ast.Return(ast.Constant(None))
 
 
@@ -251,10 +252,6 @@ def _wrong(value: object) -> bool | int | str | None:
         case str() if not any(char.isspace() for char in value):  # a sentence is a message
             return f"{value}X"
     return None
-
-
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _with(node: Node, **fields: object) -> Node:

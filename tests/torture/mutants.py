@@ -16,6 +16,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -42,26 +43,29 @@ RESULTS = CACHE / "mutants.jsonl"
 # The tests of a room, nearest first. Whatever survives them meets all the others.
 NEAREST = {
     "disk": """
-        plan/test_configure.py disk/test_acls.py disk/test_sweep.py disk/test_mount_points.py
-        disk/test_io_errors.py disk/test_swapped_directories.py adversary/test_moved_trees.py
-        adversary/test_exchanged.py adversary/test_later_finds.py disk/test_shared_hard_links.py
-        disk/test_moving_sources.py disk/test_flush_order.py adversary/test_hostile.py
+        plan/test_configure.py adversary/test_moved_trees.py adversary/test_later_finds.py
+        disk/test_acls.py disk/test_mount_points.py disk/test_flush_order.py
+        adversary/test_hostile.py
         """,
     "plan": """
         plan/test_configure.py plan/test_refused.py plan/test_final_state.py
-        plan/test_second_start.py plan/test_properties.py plan/test_oracle_finds.py
-        plan/test_owners.py plan/test_kept_away.py plan/test_sources_made_here.py
+        plan/test_second_start.py plan/test_oracle_finds.py plan/test_owners.py
+        plan/test_kept_away.py plan/test_sources_made_here.py
         """,
-    "apply.py": """
-        plan/test_configure.py plan/test_properties.py disk/test_flush_order.py
-        plan/test_final_state.py plan/test_second_start.py torture/test_faults.py
-        """,
+    "apply.py": "plan/test_configure.py disk/test_flush_order.py plan/test_second_start.py",
     "records.py": """
         plan/test_copy_once.py plan/test_damaged_records.py plan/test_planted_records.py
         plan/test_open_places.py plan/test_linked_records.py
         """,
     "launch": "launch/test_privileges.py launch/test_received.py launch/test_kollas_way.py",
 }
+# Starts by the hundred: last of all.
+HEAVY = """
+    adversary/test_exchanged.py disk/test_shared_hard_links.py disk/test_sweep.py
+    plan/test_properties.py plan/test_histories.py upstream/test_kolla_ansible.py
+    torture/test_shortages.py torture/test_faults.py disk/test_swapped_directories.py
+    disk/test_moving_sources.py disk/test_io_errors.py adversary/test_races.py
+    """
 
 LEFT_OUT = {
     "test_house.py": "looks at sources",
@@ -110,17 +114,13 @@ def chosen(count: int, seed: int) -> list[Mutant]:
 
 
 def stages(mutant: Mutant, tests: Path) -> list[list[str]]:
-    """The test files to run, paths below the tree: first the near ones, then the rest."""
+    """The test files to run, paths below the tree: the near ones, the others, the heavy ones."""
     known = {str(path.relative_to(tests)) for path in tests.rglob("test_*.py")}
-    gone = {*LEFT_OUT, *(name for room in NEAREST.values() for name in room.split())} - known
+    near, heavy = NEAREST[mutant.file.partition("/")[0]].split(), HEAVY.split()
+    gone = {*LEFT_OUT, *near, *heavy} - known
     assert not gone, f"no such tests: {gone}"
-    near = NEAREST[mutant.file.partition("/")[0]].split()
-    rest = sorted(known - LEFT_OUT.keys() - set(near), key=_costly)
-    return [[f"tests/{name}" for name in names] for names in (near, rest)]
-
-
-def _costly(name: str) -> tuple[bool, str]:
-    return name.startswith(("torture/", "document/", "lib/")), name
+    others = sorted(known - {*LEFT_OUT, *near, *heavy})
+    return [[f"tests/{name}" for name in names] for names in (near, others, heavy)]
 
 
 # --- one ---------------------------------------------------------------------------------------
@@ -201,19 +201,24 @@ def _pytest(tree: Path, arguments: Sequence[str]) -> int | None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    _running.add(process)
     for limit, most in LIMITS.items():
         resource.prlimit(process.pid, limit, (most, most))
     # Seconds are counted, not read from the clock: a machine that is suspended kills no mutant.
-    for _ in range(LONGEST):
-        try:
-            return process.wait(1)
-        except subprocess.TimeoutExpired:
-            pass
-    process.kill()  # its sandboxes end with it
-    process.wait()
-    return None
+    try:
+        for _ in range(LONGEST):
+            try:
+                return process.wait(1)
+            except subprocess.TimeoutExpired:
+                pass
+        return None
+    finally:
+        process.kill()  # its sandboxes end with it
+        process.wait()
+        _running.discard(process)
 
 
+_running: set[subprocess.Popen[bytes]] = set()
 _judging = threading.Lock()
 _judged: dict[str, bool] = {}
 
@@ -248,6 +253,8 @@ def try_all(todo: Sequence[Mutant], jobs: int, results: Path) -> Iterator[Verdic
                     yield verdict
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
+                for process in list(_running):
+                    process.kill()
 
 
 def remembered(results: Path) -> dict[str, Verdict]:
@@ -301,6 +308,7 @@ def main() -> int:
     if reason:
         print(f"mutants: {reason}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves nothing behind
     found = run(asked.count, asked.seed, asked.jobs, asked.results, asked.resume)
     print(f"\n{'killed by':50}{'mutants':>8}")
     for test, times in Counter(by.partition("::")[0] for by in found.killed.values()).most_common():
