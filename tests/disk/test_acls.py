@@ -187,6 +187,28 @@ def test_preserve_properties_brings_the_source_s_list_and_no_other(box: Sandbox,
     assert not readable(box, dest, "svc")
 
 
+def test_preserve_properties_of_a_directory_that_is_merged(box: Sandbox) -> None:
+    """Its list is the source's, at the first start and after somebody has taken it off."""
+    box.mkdir("/etc/merged")
+    box.run(["setfacl", "-m", "u:svc:rx", f"{CONFIG_FILES}/tree"], check=True)
+    wanted = box.run(["getfacl", "-cp", f"{CONFIG_FILES}/tree"]).stdout
+    applied(box, document(entry("tree", "/etc/merged", preserve_properties=True, merge=True)))
+    assert box.run(["getfacl", "-cp", "/etc/merged"]).stdout == wanted
+    box.run(["setfacl", "-b", "/etc/merged"], check=True)
+    box.chmod("/etc/merged", box.mode(f"{CONFIG_FILES}/tree"))
+    assert box.set_configs("--check").returncode == 1
+    applied(box)
+    assert box.run(["getfacl", "-cp", "/etc/merged"]).stdout == wanted
+
+
+def test_preserve_properties_of_a_program_with_capabilities(box: Sandbox) -> None:
+    # cap_net_bind_service=ep, as setcap(8) writes it (capabilities(7), VFS_CAP_REVISION_2).
+    capability = bytes.fromhex("0100000200040000000000000000000000000000")
+    os.setxattr(box.host(f"{CONFIG_FILES}/s"), "security.capability", capability)
+    applied(box, preserved(box, "/usr/local/bin/tool"))
+    assert os.getxattr(box.host("/usr/local/bin/tool"), "security.capability") == capability
+
+
 @pytest.mark.parametrize("recurse", [False, True])
 def test_preserve_properties_of_a_list_and_permissions_of_0600(box: Sandbox, recurse: bool) -> None:
     """`permissions` has the last word; --check agrees with it."""

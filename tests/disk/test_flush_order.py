@@ -4,6 +4,7 @@ The order of the calls is the proof (a filesystem may write anything back at any
 before it is asked): data and name before the record, the record before the saved copy goes.
 """
 
+import os
 import re
 
 import pytest
@@ -107,3 +108,19 @@ def test_an_original_is_flushed_before_it_is_forgotten(sandbox: Sandbox, kind: s
         assert flushed(order, moment, r"/etc/app", back), f"the name: {moment}\n{listing}"
     if drops is not None:
         assert forgets[-1] < drops, f"dropped before forgotten\n{listing}"
+
+
+def test_every_directory_that_an_original_is_kept_in_is_flushed(sandbox: Sandbox) -> None:
+    """A file that is in the storage is of no use if the name of a directory above it is not."""
+    kept = "/etc/kolla/defaults/etc/app/sub/f"
+    sandbox.write("/etc/app/sub/f", "the image's")
+    sandbox.source("s", "from the operator")
+    sandbox.document(document(entry("s", "/etc/app/sub/f")))
+    order = calls(sandbox)
+    listing = "\n".join(line for _, _, line in order)
+    replaced = first(order, "rename.*", "/etc/app/sub/f")
+    assert replaced is not None, listing
+    for made in (os.path.dirname(kept), "/etc/kolla/defaults/etc/app", "/etc/kolla/defaults/etc"):
+        begun = first(order, "mkdir.*", made)
+        assert begun is not None, listing
+        assert flushed(order, replaced, os.path.dirname(made), begun), f"{made}\n{listing}"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from documents import document, entry
 from moments import at_each_moment, end, exchange
-from outcomes import mode, no_bug
+from outcomes import applied, mode, no_bug
 from sandbox import CONFIG_FILES, PYTHON, Sandbox
 
 SECRET = "the operator's secret"
@@ -180,6 +180,18 @@ def test_the_document_and_what_it_names_are_of_one_generation() -> None:
         lambda box: generation(box, CONFIG_FILES, 1, files(1)), [CONFIG_FILES, "config_files"], 30,
         lambda box: generation(box, CONFIG_FILES, 2, files(2)), ask,
     )  # fmt: skip
+
+
+def test_a_volume_that_is_mounted_elsewhere(sandbox: Sandbox) -> None:
+    """Its mode lets everybody write, its mount nobody: its links are the kubelet's."""
+    sandbox.mkdir("/opt/volume")
+    sandbox.run(["mount", "-t", "tmpfs", "-o", "mode=0777", "none", "/opt/volume"], check=True)
+    generation(sandbox, "/opt/volume", 1, {"a": "a of 1"})
+    sandbox.document(document(entry("/opt/volume/a", "/etc/volume/a")))
+    assert sandbox.set_configs().returncode == 1
+    sandbox.run(["mount", "-o", "remount,ro", "/opt/volume"], check=True)
+    applied(sandbox)
+    assert copied(sandbox)[0] == "1"
 
 
 # --- what never comes to rest -------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from documents import document, entry
-from outcomes import mode, no_bug
+from outcomes import applied, mode, no_bug
 from sandbox import Sandbox
 
 PLACES = {
@@ -110,3 +110,12 @@ def test_a_lone_name_is_given_away_all_the_same(sandbox: Sandbox) -> None:
     assert done.returncode == 0, done.stderr
     assert sandbox.stat("/var/log/kolla/app.log").st_uid == sandbox.ids("svc")[0]
     assert mode(sandbox, "/var/log/kolla/app.log") == "0640"
+
+
+def test_the_owner_s_own_bits_open_it_to_nobody(sandbox: Sandbox) -> None:
+    sandbox.adduser("svc", groups=["kolla"])
+    sandbox.write("/var/log/kolla/a.log", "a", "svc", 0o400)
+    os.link(sandbox.host("/var/log/kolla/a.log"), sandbox.host("/var/log/kolla/b.log"))
+    given = {"path": "/var/log/kolla/*.log", "owner": "svc", "perm": "0600"}
+    applied(sandbox, document(permissions=[given]))
+    assert mode(sandbox, "/var/log/kolla/a.log") == "0600"

@@ -1,8 +1,12 @@
 """Owners of a large tree, on quick storage and on slow."""
 
 import os
+from typing import Any
 
 import pytest
+from documents import document, entry
+from moments import moments, stopped_at
+from outcomes import applied
 from sandbox import Sandbox
 
 VOLUME = "/var/lib/volume"
@@ -103,3 +107,93 @@ def test_failures_are_counted(volume: Sandbox, slow: tuple[str, ...]) -> None:
     count = DIRECTORIES // 10 * (FILES + 1) + 1
     assert f"{count} entries could not be changed" in said
     assert f"owner or mode of {ENTRIES + 1 - count} entries set" in said
+
+
+def permissions(*entries: dict[str, Any]) -> dict[str, Any]:
+    return {"command": "true", "permissions": list(entries)}
+
+
+def test_a_circle_of_links_is_said_and_the_rest_is_set(sandbox: Sandbox) -> None:
+    sandbox.adduser("nova", 4321)
+    sandbox.symlink("circle", "/opt/app/circle")
+    sandbox.write("/opt/app/sub/file")
+    sandbox.document(permissions({"path": "/opt/app", "owner": "nova", "recurse": True}))
+    assert "WARNING permissions: /opt/app/circle: Too many levels" in run(sandbox)
+    for path in ("/opt/app", "/opt/app/circle", "/opt/app/sub", "/opt/app/sub/file"):
+        assert sandbox.owner(path) == (4321, 4321)
+
+
+def test_behind_a_directory_that_changed_hands_meanwhile(sandbox: Sandbox) -> None:
+    """What a link led to is set last of all; by then its new owner could have put it there."""
+    sandbox.adduser("nova", 4321)
+    for path in ("/srv/given", "/srv/given/others"):
+        sandbox.mkdir(path, owner="daemon")
+    sandbox.write("/srv/given/others/file", owner="daemon")
+    sandbox.symlink("/srv/given/others/file", "/opt/app/link")
+    sandbox.document(
+        permissions(
+            {"path": "/opt/app", "owner": "nova", "recurse": True},
+            {"path": "/srv/given", "owner": "nova"},
+        )
+    )
+    assert "WARNING permissions: /srv/given/others belongs to uid 1 but lies in" in run(sandbox)
+    assert sandbox.owner("/srv/given") == (4321, 4321)
+    assert sandbox.owner("/srv/given/others/file") == (1, 1)
+
+
+def test_a_link_to_a_directory_that_is_made_for_a_destination(sandbox: Sandbox) -> None:
+    """Nobody has said whose that is to be, but whoever wrote the link."""
+    sandbox.adduser("nova", 4321)
+    sandbox.symlink("/etc/made", "/opt/app/link")
+    sandbox.source("s", "s")
+    tree = {"path": "/opt/app", "owner": "nova", "recurse": True}
+    applied(sandbox, document(entry("s", "/etc/made/s"), permissions=[tree]))
+    assert sandbox.owner("/etc/made") == (4321, 4321)
+    assert sandbox.owner("/etc/made/s") == (0, 0)
+
+
+def test_a_link_in_a_directory_of_a_service_that_is_left_out(sandbox: Sandbox) -> None:
+    """Its own owner could have made the link: it is changed itself, and what it leads to is not."""
+    sandbox.adduser("nova", 4321)
+    sandbox.mkdir("/opt/app/own", owner="daemon")
+    sandbox.symlink("/etc/passwd", "/opt/app/own/link", owner="daemon")
+    inside = {"path": "/opt/app", "owner": "nova", "recurse": True, "exclude": ["/own$"]}
+    applied(sandbox, document(permissions=[inside, {"path": "/opt/app", "owner": "root"}]))
+    assert sandbox.owner("/opt/app/own") == (1, 1)
+    assert sandbox.owner("/opt/app/own/link") == (4321, 4321)
+    assert sandbox.owner("/etc/passwd") == (0, 0)
+
+
+def test_a_tree_that_is_moved_while_it_is_walked(sandbox: Sandbox) -> None:
+    """Directories above are found again through "..": only if that is where they were."""
+    names = [f"level{number}" for number in range(20)]
+    deep = f"{VOLUME}/{'/'.join(names)}"
+    moved = f"{VOLUME}/{'/'.join(names[:4])}"
+    elsewhere = "/var/lib/elsewhere"
+
+    def plant(box: Sandbox) -> None:
+        box.adduser("nova", 4321)
+        box.write(f"{deep}/file")
+        box.mkdir(elsewhere, mode=0o700)
+        box.run(["chown", "-R", "daemon:", VOLUME], check=True)
+        box.document(permissions({"path": VOLUME, "owner": "nova", "recurse": True}))
+
+    plant(sandbox)
+    moment = moments(sandbox, ['"file"'])[-1]
+    with Sandbox() as box:
+        plant(box)
+        done = stopped_at(
+            box, moment, lambda: box.run(["mv", "-T", moved, f"{elsewhere}/tree"], check=True)
+        )
+        assert done is not None and done.returncode == 0
+        assert "moved while it was walked" in done.stderr
+        assert box.owner(elsewhere) == (0, 0) and box.mode(elsewhere) == 0o700
+
+
+def test_a_long_walk_says_how_far_it_is(sandbox: Sandbox) -> None:
+    sandbox.adduser("nova", 4321)
+    grow = f"import os; os.mkdir('{VOLUME}'); [open(f'{VOLUME}/{{n}}', 'w') for n in range(5000)]"
+    sandbox.run(["/usr/bin/python3", "-c", grow], check=True)
+    sandbox.document(permissions({"path": VOLUME, "owner": "nova", "recurse": True}))
+    slow = ["-e", "trace=getdents64", "-e", "inject=getdents64:delay_exit=5500000:when=1"]
+    assert f"{VOLUME}: 4096 entries looked at so far" in run(sandbox, "-P", VOLUME, *slow)

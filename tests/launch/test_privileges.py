@@ -29,6 +29,7 @@ def capability_sets(status: dict[str, list[str]]) -> dict[str, int]:
         ("nobody", 65534, 65534, "nobody", "/nonexistent"),
         ("daemon", 1, 1, "daemon", "/usr/sbin"),
         ("daemon:bin", 1, 2, "daemon", "/usr/sbin"),
+        ("daemon:root", 1, 0, "daemon", "/usr/sbin"),
         ("1", 1, 1, "daemon", "/usr/sbin"),
         ("1:2", 1, 2, "daemon", "/usr/sbin"),
         ("54321:12345", 54321, 12345, "54321", "/"),
@@ -76,6 +77,13 @@ def test_staying_root(work: Path, call: str) -> None:
     with open("/proc/self/status") as own:
         assert f"CapPrm:\t{status['CapPrm'][0]}\n" in own.read()
     assert ("without effect" in done.stderr) == ("NET" in call)
+
+
+@as_root
+def test_root_with_another_group(work: Path) -> None:
+    status = said(become(work, "'root:daemon'"))["status"]
+    assert isinstance(status, dict)
+    assert (status["Uid"], status["Gid"]) == (["0"] * 4, ["1"] * 4)
 
 
 @as_root

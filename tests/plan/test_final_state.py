@@ -177,3 +177,21 @@ def test_files_below_what_the_restore_removes(sandbox: Sandbox, earlier: dict[st
 def test_files_below_the_image_file_that_comes_back() -> None:
     last = document(files=[{"path": f"{FOO}/log", "owner": "root", "perm": "0600"}])
     as_first(image_file, [document(OVER), last], FOO)
+
+
+@pytest.mark.parametrize(("directory", "link"), [("root", "svc"), ("svc", "root")])
+def test_an_original_that_is_a_link_is_followed_as_it_was_in_place(
+    directory: str, link: str
+) -> None:
+    """Once it is saved where only root can write it is still what others could have made."""
+
+    def plant(box: Sandbox) -> None:
+        box.adduser("svc", 4321)
+        box.source("f", "f of the mount")
+        box.write("/srv/secret", "root's own", mode=0o600)
+        box.mkdir("/srv/app", owner=directory)
+        box.symlink("/srv/secret", "/srv/app/link", owner=link)
+
+    over = entry("f", "/srv/app/link", owner="svc")
+    looks = entry("/srv/app/link", "/srv/copy", owner="svc")
+    assert as_first(plant, [document(over), document(looks, over)], "/srv") == 1

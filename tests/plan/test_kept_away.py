@@ -44,6 +44,14 @@ def asked(section: str, path: str, **keys: Any) -> dict[str, Any]:
     return {"command": "true", section: [given], "config_files": [entry("s", "/etc/first")]}
 
 
+@pytest.mark.parametrize("path", ["/etc", "/etc/kolla", "/"])
+def test_what_holds_the_records_and_stays_root_s(sandbox: Sandbox, path: str) -> None:
+    furnish(sandbox)
+    before = roots(sandbox)
+    applied(sandbox, document(directories=[{"path": path, "owner": "root", "perm": "0755"}]))
+    assert roots(sandbox) == before
+
+
 NAMES = (*RECORDS, "/etc//kolla/", "/etc/./kolla", "/etc/beside/../kolla", "/opt/link",
          "/opt/link/defaults", "/configured", "/run/kolla", "/run/kolla/defaults")  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from documents import document, entry
 from outcomes import applied, gives_back, refused, tree
-from sandbox import PYTHON, Sandbox
+from sandbox import CONFIG_FILES, PYTHON, Sandbox
 
 COPY_ALWAYS = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
 
@@ -212,12 +212,22 @@ def brought(box: Sandbox) -> None:
     users, groups = box.read("/etc/passwd"), box.read("/etc/group")
     box.source("passwd", f"{users}fresh:x:5151:5252::/var/lib/fresh:/bin/sh\n")
     box.source("group", f"{groups}fresh:x:5252:\nmore:x:5353:fresh\n")
+    for name in ("passwd", "group"):
+        box.source(f"etc/{name}", box.read(f"{CONFIG_FILES}/{name}"))
 
 
 PASSWD = [entry("passwd", "/etc/passwd"), entry("group", "/etc/group")]
 AFTER: dict[str, dict[str, Any]] = {
     "a file": document(*PASSWD, entry("s", "/etc/second", owner="fresh", perm="0600")),
     "a tree": document(*PASSWD, entry("d", "/etc/second", owner="fresh:more")),
+    "in /etc": document(
+        entry("passwd", "/etc/"),
+        entry("group", "/etc/"),
+        entry("s", "/etc/second", owner="fresh", perm="0600"),
+    ),
+    "with all of /etc": document(
+        entry("etc", "/etc", merge=True), entry("s", "/etc/second", owner="fresh", perm="0600")
+    ),
     "its number": document(*PASSWD, entry("s", "/etc/second", owner="5151:5252")),
     "permissions": document(
         *PASSWD, entry("s", "/etc/second"), permissions=[{"path": "/etc/second", "owner": "fresh"}]

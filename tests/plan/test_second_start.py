@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from documents import document, entry
 from outcomes import applied, refused
-from sandbox import Sandbox
+from sandbox import CONFIG_FILES, Sandbox
 
 ALPHA, BETA = 4301, 4302
 
@@ -205,3 +205,21 @@ def test_a_device_that_is_given_back(box: Sandbox) -> None:
     after = box.stat("/srv/zero")
     assert (after.st_mode, after.st_rdev) == (before.st_mode, before.st_rdev)
     assert box.owner("/srv/zero") == (ALPHA, ALPHA)
+
+
+def test_a_user_whose_group_has_another_number(box: Sandbox) -> None:
+    """A step is taken to whom the document names, which is a user."""
+    box.adduser("gamma", 4303, gid=4304)
+    for path in ("/srv/a/b", "/srv/c/d"):
+        box.mkdir(os.path.dirname(path), owner="beta")
+        box.mkdir(path, 0o700, "gamma")
+    into = entry("x.conf", "/srv/a/b/x.conf", "gamma")
+    applied(box, document(into, directories=[given("/srv/c/d/e", "gamma")]))
+    assert box.owner("/srv/a/b/x.conf") == box.owner("/srv/c/d/e") == (4303, 4304)
+
+
+def test_the_operator_s_directories_may_belong_to_anybody(box: Sandbox) -> None:
+    box.source("tree/sub/f", "f")
+    box.chown(f"{CONFIG_FILES}/tree", "alpha")
+    box.chown(f"{CONFIG_FILES}/tree/sub", "beta")
+    applied(box, document(entry("tree", "/srv/copy"), entry("tree/sub/f", "/srv/f")))

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from documents import document, entry
+from moments import moments, stopped_at
 from outcomes import settled
 from sandbox import CONFIG_FILES, Sandbox
 
@@ -32,6 +33,27 @@ def test_two_containers_that_make_the_same_directory(sandbox: Sandbox) -> None:
     assert first.returncode == 0, said
     assert sandbox.read("/srv/volume/logs/other/data") == "data\n"
     assert sandbox.exists("/srv/volume/logs/one.log")
+
+
+def test_what_another_container_puts_into_a_directory_that_goes() -> None:
+    """Made for a destination that left the document: whoever uses it by then keeps it."""
+
+    def plant(box: Sandbox) -> None:
+        box.source("a", "a")
+        box.document(document(entry("a", "/srv/volume/made/a")))
+        assert box.set_configs().returncode == 0
+        box.document(document())
+
+    with Sandbox() as box:
+        plant(box)
+        (moment,) = [each for each in moments(box, ['"a"']) if each.call == "unlinkat"]
+    with Sandbox() as box:
+        plant(box)
+        done = stopped_at(box, moment, lambda: box.write("/srv/volume/made/other", "data"))
+        assert done is not None and done.returncode == 0, done
+        assert box.read("/srv/volume/made/other") == "data"
+        assert not box.exists("/srv/volume/made/a")
+        settled(box)
 
 
 def test_ten_at_once(sandbox: Sandbox) -> None:

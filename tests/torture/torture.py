@@ -25,6 +25,7 @@ sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 import bounds  # noqa: E402
 import faults  # noqa: E402
 import hostile  # noqa: E402
+import mutants  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
 import subjects  # noqa: E402
@@ -208,6 +209,13 @@ def bounded(scale: float) -> list[Row]:
     return rows
 
 
+def mistakes(scale: float) -> list[Row]:
+    """Mutants of this program; a lost one is a mistake that no test noticed."""
+    here = mutants.run(max(2, int(mutants.COUNT * scale)), mutants.SEED, CORES)
+    done = f"{len(here.killed)} killed, {len(here.equivalent)} no mistakes"
+    return [Row("mutants", here.tried, len(here.holes), note=done)]
+
+
 PARTS: dict[str, Callable[[float], list[Row]]] = {
     "planted": planted,
     "races": races,
@@ -215,6 +223,7 @@ PARTS: dict[str, Callable[[float], list[Row]]] = {
     "documents": fuzzed,
     "bounds": bounded,
     "faults": broken,
+    "mutants": mistakes,
 }
 
 
