@@ -9,10 +9,12 @@ import argparse
 import functools
 import importlib
 import os
+import random
 import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from pathlib import Path
 TREE = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 
+import cases  # noqa: E402
 import faults  # noqa: E402
 import hostile  # noqa: E402
 import race  # noqa: E402
@@ -91,28 +94,49 @@ def races(scale: float) -> list[Row]:
 
 
 def broken(scale: float) -> list[Row]:
-    """Every fault at every call."""
-    normal = {name: faults.reference(name) for name in faults.CASES}
-    calls = sum(len(each.calls) for each in normal.values())
-    every = max(1, round(1 / scale))
+    """Every fault at every call; of the other subjects a sample."""
+    normal = {name: faults.reference(name) for name in cases.CASES}
+    theirs = {subject.name: (subject, _references(subject)) for subject in others()}
     rows = []
     for how in (*faults.ERRORS, faults.KILL):
-        chosen = faults.faults(normal, [how], every)
-        row = Row(f"fault {how}", 0, 0, note=f"of {calls} calls in {len(normal)} cases")
-        for fault, why in faults.attempts(chosen, normal, CORES):
+        chosen = faults.faults(normal, [how], max(1, round(1 / scale)))
+        row = Row(f"fault {how}", 0, 0)
+        endings: Counter[str] = Counter()
+        for fault, ending in faults.attempts(chosen, normal, workers=CORES):
             row.tried += 1
-            if why:
+            endings[ending.how] += 1
+            if ending.how == faults.LOST:
                 row.lost += 1
-                note(f"LOST {fault}: {why}")
+                note(f"LOST {fault}: {ending.why}")
             if not row.tried % 500:
                 note(f"{row.kind}: {row.tried} of {len(chosen)}, lost {row.lost}")
+        row.note = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+        for name, (subject, there) in theirs.items():
+            some = faults.faults(there, [how])
+            some = random.Random(how).sample(some, max(10, int(200 * scale)))
+            lost = [
+                fault
+                for fault, ending in faults.attempts(some, there, subject, CORES)
+                if ending.how == faults.LOST
+            ]
+            row.others[name] = len(lost)
+            row.note += f"; {name}: of {len(some)}"
         rows.append(row)
     return rows
 
 
-def _judge(job: tuple[int, int]) -> tuple[int, int, list[str]]:
-    import random
+def _references(subject: Subject) -> dict[str, faults.Reference]:
+    """The cases that another subject carries out where nothing disturbs it."""
+    found = {}
+    for name in cases.CASES:
+        try:
+            found[name] = faults.reference(name, subject)
+        except faults.Loss as loss:
+            note(f"left out for {subject.name}: {str(loss)[:200]}")
+    return found
 
+
+def _judge(job: tuple[int, int]) -> tuple[int, int, list[str]]:
     import fuzz
 
     seed, count = job
