@@ -314,8 +314,10 @@ def _tracer(fault: Fault) -> list[str]:
 # --- all of them -------------------------------------------------------------------------------
 
 
-def faults(normal: dict[str, Reference], hows: Iterable[str], every: int = 1) -> list[Fault]:
-    """All faults, or each `every`-th of them."""
+def faults(
+    normal: dict[str, Reference], hows: Iterable[str], every: int = 1, first: int = 0
+) -> list[Fault]:
+    """All faults, or from the `first` on each `every`-th of them."""
     found = [
         Fault(name, call, number, how)
         for how in hows
@@ -324,7 +326,7 @@ def faults(normal: dict[str, Reference], hows: Iterable[str], every: int = 1) ->
         if how == KILL or call not in _ALWAYS
         if call != "brk" or how in ("ENOMEM", KILL)  # brk(2) has no other error
     ]
-    return found[::every]
+    return found[first % every :: every]
 
 
 def _some(job: tuple[Subject, list[Fault], Reference]) -> list[tuple[Fault, Ending]]:
