@@ -1,18 +1,20 @@
 """`make torture`: what the tests only sample, in numbers. Prints a table; exit code 1 if lost.
 
-TORTURE=0.01 makes every number a hundredth: what CI runs. At 1, the default: every fault at every
-call of every case, 1,000 races and a minute, 50,000 documents, 1,000 replacements; 40 minutes on
-two cores.
+TORTURE=0.01 makes every number a hundredth: what CI runs. At 1, the default: a fault at every call
+of every case, every world, 1,000 races and a minute, 50,000 documents, 1,000 replacements;
+two hours on two cores. At 10 every fault at every call: a day.
 """
 
 import argparse
 import functools
 import importlib
 import os
+import random
 import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -23,12 +25,14 @@ TREE = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 
 import bounds  # noqa: E402
+import cases  # noqa: E402
 import faults  # noqa: E402
 import hostile  # noqa: E402
 import mutants  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
 import subjects  # noqa: E402
+import world  # noqa: E402
 from sandbox import Sandbox, unusable  # noqa: E402
 from subjects import OURS, Subject  # noqa: E402
 
@@ -93,28 +97,75 @@ def races(scale: float) -> list[Row]:
 
 
 def broken(scale: float) -> list[Row]:
-    """Every fault at every call."""
-    normal = {name: faults.reference(name) for name in faults.CASES}
-    calls = sum(len(each.calls) for each in normal.values())
-    every = max(1, round(1 / scale))
+    """Each tenth fault, so that each call has one; of the other subjects a sample."""
+    normal = {name: faults.reference(name) for name in cases.CASES}
+    theirs = {subject.name: (subject, _references(subject)) for subject in others()}
     rows = []
-    for how in (*faults.ERRORS, faults.KILL):
-        chosen = faults.faults(normal, [how], every)
-        row = Row(f"fault {how}", 0, 0, note=f"of {calls} calls in {len(normal)} cases")
-        for fault, why in faults.attempts(chosen, normal, CORES):
+    for first, how in enumerate((*faults.ERRORS, faults.KILL)):
+        chosen = faults.faults(normal, [how], max(1, round(10 / scale)), first)
+        row = Row(f"fault {how}", 0, 0)
+        endings: Counter[str] = Counter()
+        for fault, ending in faults.attempts(chosen, normal, workers=CORES):
             row.tried += 1
-            if why:
+            endings[ending.how] += 1
+            if ending.how == faults.LOST:
                 row.lost += 1
-                note(f"LOST {fault}: {why}")
+                note(f"LOST {fault}: {ending.why}")
             if not row.tried % 500:
                 note(f"{row.kind}: {row.tried} of {len(chosen)}, lost {row.lost}")
+        row.note = _counted(endings)
+        for name, (subject, there) in theirs.items():
+            some = faults.faults(there, [how])
+            some = random.Random(how).sample(some, min(len(some), max(3, int(40 * scale))))
+            lost = [
+                fault
+                for fault, ending in faults.attempts(some, there, subject, CORES)
+                if ending.how == faults.LOST
+            ]
+            row.others[name] = len(lost)
+            row.note += f"; {name}: of {len(some)}"
         rows.append(row)
     return rows
 
 
-def _judge(job: tuple[int, int]) -> tuple[int, int, list[str]]:
-    import random
+def worlds(scale: float) -> list[Row]:
+    """What a container lacks, all of it; of the other subjects a sample."""
+    everything = world.worlds()
+    every = max(1, round(0.2 / scale))
+    row = Row("the world refuses", 0, 0)
+    normal = {name: faults.reference(name) for name in {one.case for one in everything}}
+    endings: Counter[str] = Counter()
+    for one, ending in world.attempts(everything[::every], normal):
+        row.tried += 1
+        endings[ending.how] += 1
+        if ending.how == faults.LOST:
+            row.lost += 1
+            note(f"LOST {one.name}, {one.case}: {ending.why}")
+    row.note = _counted(endings)
+    for subject in others():
+        there = _references(subject)
+        ended = [end for _, end in world.attempts(everything[:: every * 2], there, subject)]
+        row.others[subject.name] = sum(end.how == faults.LOST for end in ended)
+        row.note += f"; {subject.name}: of {len(ended)}"
+    return [row]
 
+
+def _counted(endings: Counter[str]) -> str:
+    return ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+
+
+def _references(subject: Subject) -> dict[str, faults.Reference]:
+    """The cases that another subject carries out where nothing disturbs it."""
+    found = {}
+    for name in cases.CASES:
+        try:
+            found[name] = faults.reference(name, subject)
+        except faults.Loss as loss:
+            note(f"left out for {subject.name}: {str(loss)[:200]}")
+    return found
+
+
+def _judge(job: tuple[int, int]) -> tuple[int, int, list[str]]:
     import fuzz
 
     seed, count = job
@@ -224,6 +275,7 @@ PARTS: dict[str, Callable[[float], list[Row]]] = {
     "bounds": bounded,
     "faults": broken,
     "mutants": mistakes,
+    "world": worlds,
 }
 
 
