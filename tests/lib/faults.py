@@ -36,12 +36,6 @@ INTERPRETER, PLANNING, CHANGING, SHELL = "interpreter", "planning", "changing", 
 DONE, REFUSED, HALFWAY, NOT_OURS = "done", "refused", "halfway", "interpreter's"
 LOST, WELL_KNOWN = "lost", "known"
 
-# Losses that are known and not mended yet: the call, and what is said of the loss. Counted apart.
-KNOWN = {
-    "a module that cannot be imported any more": r".*(ImportError|ModuleNotFoundError)",
-    "a link that cannot be read": r"readlinkat.*",
-}
-
 # What has no result to be told of, or always one: there is nothing that could fail.
 _ENDS = frozenset("exit exit_group rt_sigreturn restart_syscall".split())
 _ALWAYS = frozenset(
@@ -349,18 +343,13 @@ def _some(job: tuple[Subject, list[Fault], Reference]) -> list[tuple[Fault, Endi
                         break
                     ending = Ending(LOST, "hangs")
                 except Loss as loss:
-                    ending = _lost(fault, str(loss))
+                    ending = Ending(LOST, str(loss))
                 except Exception as error:
                     ending = Ending(LOST, f"the harness itself: {error!r}")
                 patience = 1
                 found.append((fault, ending))
                 same = ending.how in (REFUSED, NOT_OURS)
     return found
-
-
-def _lost(fault: Fault, why: str) -> Ending:
-    known = any(re.match(words, f"{fault.call} {why}", re.DOTALL) for words in KNOWN.values())
-    return Ending(WELL_KNOWN if known else LOST, why)
 
 
 def attempts(
