@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 
 import faults  # noqa: E402
 import hostile  # noqa: E402
+import product  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
 import subjects  # noqa: E402
@@ -75,6 +77,28 @@ def planted(scale: float) -> list[Row]:
             if scale >= 1 or not situation.heavy
         )
     return [row]
+
+
+def imagined(scale: float) -> list[Row]:
+    """What is planted x where x what root does, by kind of plant; a tenth of it for the others."""
+    rows: dict[str, Row] = {}
+    count = max(100, int(len(product.cases()) * scale))
+    for case, why in product.all_attempts(OURS, product.sample(count), CORES):
+        row = rows.setdefault(case.plant.kind, Row(f"product: {case.plant.kind}", 0, 0))
+        row.tried += 1
+        if why:
+            row.lost += 1
+            note(f"LOST product: {case}: {why}")
+    for subject in others():
+        tried = Counter[str]()
+        chosen = product.sample(max(100, count // 10))
+        for case, why in product.all_attempts(subject, chosen, CORES):
+            kind = case.plant.kind
+            tried[kind] += 1
+            rows[kind].others[subject.name] = rows[kind].others.get(subject.name, 0) + bool(why)
+        for kind, row in rows.items():
+            row.note += f"{subject.name}: of {tried[kind]} "
+    return list(rows.values())
 
 
 def races(scale: float) -> list[Row]:
@@ -190,6 +214,7 @@ def secrets(scale: float) -> list[Row]:
 
 PARTS: dict[str, Callable[[float], list[Row]]] = {
     "planted": planted,
+    "product": imagined,
     "races": races,
     "secrets": secrets,
     "documents": fuzzed,
