@@ -88,12 +88,13 @@ KNOWN: Rules = {
 }
 
 
-def _any(rules: Rules, plant: Plant, place: Place, work: Work) -> bool:
+def any_of(rules: Rules, plant: Plant, place: Place, work: Work) -> bool:
+    """Whether one of them speaks of it."""
     return any(rule(plant, place, work) for rule in rules.values())
 
 
 def known(case: Case) -> bool:
-    return _any(KNOWN, case.plant, case.place, case.work)
+    return any_of(KNOWN, case.plant, case.place, case.work)
 
 
 def cases() -> list[Case]:
@@ -103,7 +104,7 @@ def cases() -> list[Case]:
         for i, plant in enumerate(PLANTS)
         for j, place in enumerate(PLACES)
         for k, work in enumerate(WORKS)
-        if not _any(SENSELESS, plant, place, work)
+        if not any_of(SENSELESS, plant, place, work)
     ]
 
 
@@ -113,7 +114,7 @@ def controls() -> list[Case]:
         Case(NOTHING, place, work, STRATEGIES[0])
         for place in PLACES
         for work in WORKS
-        if not _any(SENSELESS, NOTHING, place, work)
+        if not any_of(SENSELESS, NOTHING, place, work)
     ]
 
 
@@ -132,7 +133,7 @@ def sample(count: int, seed: int = 12) -> list[Case]:
     return [*chosen, *rest][:count]
 
 
-class _Lost(Exception):
+class Lost(Exception):
     """What came of a case that may not be."""
 
 
@@ -162,7 +163,7 @@ class Attempt:
             once = case.work.section == "CA certificates"  # which are not copied again then
             done = self._run("kolla_set_configs", strategy=case.strategy if once else STRATEGIES[0])
             if self.ours and done.returncode:
-                raise _Lost(f"the earlier document: {done.stderr[-1000:]}")
+                raise Lost(f"the earlier document: {done.stderr[-1000:]}")
             if case.work.argv[0] == "kolla_start":
                 self._run("kolla_copy_cacerts")
         case.place.make(box, case.top)
@@ -172,14 +173,14 @@ class Attempt:
         box.document(whole(case.place, case.work.sections(case.at, case.top)))
 
     def judge(self) -> int:
-        """The exit code. Raises _Lost, and subprocess.TimeoutExpired."""
+        """The exit code. Raises Lost, and subprocess.TimeoutExpired."""
         before = self._canaries()
         self.box.mark()
         code = 0
         if self.case.work.argv == ("kolla_set_configs",):
             done = self._run("kolla_set_configs", "--check")
             if self.ours and self.box.changes():
-                raise _Lost(f"--check changes {self.box.changes()}")
+                raise Lost(f"--check changes {self.box.changes()}")
             self._look(before, done, codes=(0, 1, 2))
         done = self._run(*self.case.work.argv)
         code = done.returncode
@@ -187,7 +188,7 @@ class Attempt:
         # Refused is refused before anything was touched. After exec the code is the service's.
         refused = self.ours and code and not (self.case.plant.late or self.case.work.path)
         if refused and self.box.changes():
-            raise _Lost(f"refused, but changed: {self.box.changes()}: {done.stderr[-1000:]}")
+            raise Lost(f"refused, but changed: {self.box.changes()}: {done.stderr[-1000:]}")
         return code
 
     def afterwards(self) -> None:
@@ -202,11 +203,11 @@ class Attempt:
         elif case.work.reads or case.work.section == "permissions":
             box.write(case.at, "the service's", SERVICE)
         done = self._run("kolla_set_configs", strategy=STRATEGIES[0])
-        refused = self.ours and _any(REFUSED, case.plant, case.place, case.work)
+        refused = self.ours and any_of(REFUSED, case.plant, case.place, case.work)
         if done.returncode != int(refused):
-            raise _Lost(f"without the thing: {done.returncode}: {done.stderr[-1000:]}")
+            raise Lost(f"without the thing: {done.returncode}: {done.stderr[-1000:]}")
         for why in self.world.leaks(done.stdout + done.stderr):
-            raise _Lost(f"afterwards {why}")
+            raise Lost(f"afterwards {why}")
 
     def _free(self, at: str) -> None:
         """The name, as the service would make it free: what is root's it can rename."""
@@ -237,16 +238,16 @@ class Attempt:
             path: (before[path], after[path]) for path in before if after[path] != before[path]
         }
         if changed:
-            raise _Lost(f"changed: {changed}: {said[-1000:]}")
+            raise Lost(f"changed: {changed}: {said[-1000:]}")
         for why in self.world.leaks(said):
-            raise _Lost(f"{why}: {said[-1000:]}")
+            raise Lost(f"{why}: {said[-1000:]}")
         for content in self._kept():
             if not self.world.tokens.there(self.box, content):
-                raise _Lost(f"destroyed: {content!r}: {said[-1000:]}")
+                raise Lost(f"destroyed: {content!r}: {said[-1000:]}")
         if self.ours and (
             "Traceback" in said or (done.returncode not in codes and not self.case.work.path)
         ):
-            raise _Lost(f"exit code {done.returncode}: {said[-2000:]}")
+            raise Lost(f"exit code {done.returncode}: {said[-2000:]}")
 
     def _kept(self) -> Iterator[str]:
         if self.planted.content:
@@ -262,9 +263,9 @@ def _lost(world: World, case: Case) -> str | None:
         attempt.prepare()
         if case.plant is not NOTHING:
             attempt.judge()
-        if world.subject.ours or case.plant is NOTHING:
+        if world.subject == OURS or case.plant is NOTHING:
             attempt.afterwards()
-    except _Lost as why:
+    except Lost as why:
         return str(why)
     except subprocess.TimeoutExpired as hang:
         return f"hangs: {hang.cmd}"

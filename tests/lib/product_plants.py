@@ -190,6 +190,8 @@ LINK, HARD, NODE, RIGHTS, DIRECTORY, MOUNT = (
     "link", "hard link", "special file", "rights", "directory", "mount",
 )  # fmt: skip
 NOTHING = Plant("nothing", "nothing", _nothing, leads=True)
+OWN_FILE = Plant(DIRECTORY, "a file", _file)
+OWN_DIRECTORY = Plant(DIRECTORY, "a directory", _directory, leads=True)
 PLANTS = (
     Plant(LINK, "link to a file", _link(SECRET)),
     Plant(LINK, "relative link", _relative),
@@ -224,8 +226,8 @@ PLANTS = (
     Plant(RIGHTS, "immutable directory", _immutable(_directory), leads=True, late=True),
     Plant(MOUNT, "a directory mounted", _mount(MOUNTED), leads=True, late=True),
     Plant(MOUNT, "a file mounted", _mount(f"{MOUNTED}/file"), late=True),
-    Plant(DIRECTORY, "a file", _file),
-    Plant(DIRECTORY, "a directory", _directory, leads=True),
+    OWN_FILE,
+    OWN_DIRECTORY,
     Plant(DIRECTORY, "a directory of traps", _traps, leads=True),
     Plant(DIRECTORY, "a neighbour's tree, moved", _moved(OPEN), leads=True),
     Plant(DIRECTORY, "a neighbour's file, moved", _moved(OPEN_LOG)),

@@ -135,7 +135,8 @@ class World:
         box.mkdir(NEIGHBOUR, 0o700, "neighbour")
         box.write(f"{NEIGHBOUR}/own.log", self.private, "neighbour", 0o600)
         box.mkdir(OPEN, 0o2775, "neighbour:kolla")
-        box.write(OPEN_LOG, self.private, "neighbour:neighbour", 0o600)
+        for path in (OPEN_LOG, f"{OPEN}/secret"):
+            box.write(path, self.private, "neighbour:neighbour", 0o600)
         box.write(GROUPS_LOG, "for the group", "neighbour:kolla", 0o664)
         box.mkdir(f"{OPEN}/private", 0o700, "neighbour")
         box.write(f"{OPEN}/{DEEP}", self.deep, "neighbour", 0o600)

@@ -26,6 +26,7 @@ sys.path[:0] = [str(TREE), str(TREE / "tests/lib")]
 import faults  # noqa: E402
 import hostile  # noqa: E402
 import product  # noqa: E402
+import product_races  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
 import subjects  # noqa: E402
@@ -99,6 +100,22 @@ def imagined(scale: float) -> list[Row]:
         for kind, row in rows.items():
             row.note += f"{subject.name}: of {tried[kind]} "
     return list(rows.values())
+
+
+def stopped(scale: float) -> list[Row]:
+    """What is the service's own is exchanged, at each call; at a few of them for the others."""
+    row = Row("product: races", 0, 0)
+    numbers = range(0, len(product_races.races()), max(1, round(0.1 / scale)))
+    for each, at, why in product_races.all_attempts(OURS, numbers, int(200 * scale) + 2, CORES):
+        row.tried += 1
+        if why:
+            row.lost += 1
+            note(f"LOST product: {each} at {at}: {why}")
+    for subject in others():
+        done = list(product_races.all_attempts(subject, numbers, int(8 * scale) + 2, CORES))
+        row.others[subject.name] = sum(why is not None for _, _, why in done)
+        row.note += f"{subject.name}: of {len(done)} "
+    return [row]
 
 
 def races(scale: float) -> list[Row]:
@@ -215,6 +232,7 @@ def secrets(scale: float) -> list[Row]:
 PARTS: dict[str, Callable[[float], list[Row]]] = {
     "planted": planted,
     "product": imagined,
+    "stopped": stopped,
     "races": races,
     "secrets": secrets,
     "documents": fuzzed,
