@@ -42,9 +42,13 @@ class Changes:
     _lower: str
     _marked: dict[str, Change]
 
-    def mark(self) -> None:
-        """From here on, changes() counts from the present state."""
-        self._marked = self._layer()
+    def mark(self, earlier: dict[str, Change] | None = None) -> dict[str, Change]:
+        """From here on, changes() counts from the present state, or from that of an earlier mark.
+
+        Returns that state.
+        """
+        self._marked = self._layer() if earlier is None else earlier
+        return self._marked
 
     def changes(self) -> dict[str, Change]:
         """Every path that differs from the mark, and how it stands now.
@@ -70,6 +74,17 @@ class Changes:
             if not any(above in found and _gone(found[above]) for above in _above(path)):
                 found[path] = REMOVED
         return dict(sorted(found.items()))
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Each regular file that is not as below: its path inside, and as this process reaches it.
+
+        Also one whose place something is mounted over, or that lies behind a closed directory.
+        """
+        for top, _, names in os.walk(self._upper):
+            for name in names:
+                host = f"{top}/{name}"
+                if stat.S_ISREG(os.lstat(host).st_mode):
+                    yield host.removeprefix(self._upper), host
 
     def before(self, path: str) -> Change | None:
         """The path's state at the mark, or None if it was not there."""

@@ -29,6 +29,8 @@ import cases  # noqa: E402
 import faults  # noqa: E402
 import hostile  # noqa: E402
 import mutants  # noqa: E402
+import product  # noqa: E402
+import product_races  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
 import subjects  # noqa: E402
@@ -80,6 +82,44 @@ def planted(scale: float) -> list[Row]:
             for situation in hostile.SITUATIONS.values()
             if scale >= 1 or not situation.heavy
         )
+    return [row]
+
+
+def imagined(scale: float) -> list[Row]:
+    """What is planted x where x what root does, by kind of plant; a tenth of it for the others."""
+    rows: dict[str, Row] = {}
+    count = max(100, int(len(product.cases()) * scale))
+    for case, why in product.all_attempts(OURS, product.sample(count), CORES):
+        row = rows.setdefault(case.plant.kind, Row(f"product: {case.plant.kind}", 0, 0))
+        row.tried += 1
+        if why:
+            row.lost += 1
+            note(f"LOST product: {case}: {why}")
+    for subject in others():
+        tried = Counter[str]()
+        chosen = product.sample(max(100, count // 10))
+        for case, why in product.all_attempts(subject, chosen, CORES):
+            kind = case.plant.kind
+            tried[kind] += 1
+            rows[kind].others[subject.name] = rows[kind].others.get(subject.name, 0) + bool(why)
+        for kind, row in rows.items():
+            row.note += f"{subject.name}: of {tried[kind]} "
+    return list(rows.values())
+
+
+def stopped(scale: float) -> list[Row]:
+    """What is the service's own is exchanged, at each call; at a few of them for the others."""
+    row = Row("product: races", 0, 0)
+    numbers = range(0, len(product_races.races()), max(1, round(0.1 / scale)))
+    for each, at, why in product_races.all_attempts(OURS, numbers, int(200 * scale) + 2, CORES):
+        row.tried += 1
+        if why:
+            row.lost += 1
+            note(f"LOST product: {each} at {at}: {why}")
+    for subject in others():
+        done = list(product_races.all_attempts(subject, numbers, int(8 * scale) + 2, CORES))
+        row.others[subject.name] = sum(why is not None for _, _, why in done)
+        row.note += f"{subject.name}: of {len(done)} "
     return [row]
 
 
@@ -269,6 +309,8 @@ def mistakes(scale: float) -> list[Row]:
 
 PARTS: dict[str, Callable[[float], list[Row]]] = {
     "planted": planted,
+    "product": imagined,
+    "stopped": stopped,
     "races": races,
     "secrets": secrets,
     "documents": fuzzed,
