@@ -77,24 +77,11 @@ REFUSED: Rules = {
         )
     ),
 }
-# What is known to be lost, by its name in the list of defects; here it is not tried.
-KNOWN: Rules = {
-    "preserve_properties destroys a neighbour's tree that was moved to a destination": (
-        lambda plant, _, work: (
-            plant.name == "a neighbour's tree, moved"
-            and work.name in ("merges links as they are", "copies a file with its properties")
-        )
-    ),
-}
 
 
 def any_of(rules: Rules, plant: Plant, place: Place, work: Work) -> bool:
     """Whether one of them speaks of it."""
     return any(rule(plant, place, work) for rule in rules.values())
-
-
-def known(case: Case) -> bool:
-    return any_of(KNOWN, case.plant, case.place, case.work)
 
 
 def cases() -> list[Case]:
@@ -274,7 +261,7 @@ def _lost(world: World, case: Case) -> str | None:
 
 def attempts(subject: Subject, chosen: Iterable[Case]) -> Iterator[tuple[Case, str | None]]:
     """Each case, and what came of it that may not be; one world for as many as it is good for."""
-    todo = [case for case in chosen if not (subject == OURS and known(case))][::-1]
+    todo = list(chosen)[::-1]
     again = False
     while todo:
         with world(subject) as one:
