@@ -18,6 +18,7 @@ from typing import Literal, Self
 
 import holder
 from changes import Change, Changes
+from loop import Disk
 from machine import CONFIG_FILES, Unusable, settle, unusable
 from running import Running
 
@@ -27,14 +28,20 @@ Bind = tuple[str, str, bool]  # source outside, target inside, read-only
 class Bare(Running, Changes):
     """A context manager; `root` is the new root as seen from outside while it is open.
 
-    `network="private"` gives a network of its own with nothing but loopback.
+    `network="private"` gives a network of its own with nothing but loopback. With a `disk` what is
+    written lies there, a volume at /srv/volume too; one that was here before is as it was left.
     Raises Unusable where the machine does not allow it.
     """
 
     def __init__(
-        self, *, network: Literal["host", "private"] = "host", binds: Sequence[Bind] = ()
+        self,
+        *,
+        network: Literal["host", "private"] = "host",
+        binds: Sequence[Bind] = (),
+        disk: Disk | None = None,
     ) -> None:
         self._private_network = network == "private"
+        self._disk = disk
         self._binds = list(binds)
         self._holder: subprocess.Popen[str] | None = None
         self.namespaces: list[int] = []
@@ -49,10 +56,13 @@ class Bare(Running, Changes):
         settle()
         self._hold()
         try:
-            self._furnish()
+            if self._disk is None or not self._disk.furnished:
+                self._furnish()
         except BaseException:
             self.close()
             raise
+        if self._disk is not None:
+            self._disk.furnished = True
         self.mark()
         return self
 
@@ -76,7 +86,12 @@ class Bare(Running, Changes):
         process.communicate()
 
     def _hold(self) -> None:
-        asked = {"private_network": self._private_network, "binds": self._binds}
+        with contextlib.ExitStack() as stack:
+            disk = stack.enter_context(self._disk.attached()) if self._disk else None
+            self._hold_with(disk)
+
+    def _hold_with(self, disk: Sequence[str] | None) -> None:
+        asked = {"private_network": self._private_network, "binds": self._binds, "disk": disk}
         process = subprocess.Popen(
             [sys.executable, "-IS", "-c", holder.PROGRAM, json.dumps(asked)],
             stdin=subprocess.PIPE,
@@ -92,7 +107,7 @@ class Bare(Running, Changes):
         self._holder = process
         self.pid = int(said)
         self.root = Path(f"/proc/{self.pid}/root")
-        self._upper = f"/proc/{self.pid}/fd/3"
+        self.upper = f"/proc/{self.pid}/fd/3"
         self._lower = f"/proc/{self.pid}/fd/4"
         self.namespaces = [
             os.open(f"/proc/{self.pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)

@@ -38,7 +38,7 @@ REMOVED = Change("removed")
 class Changes:
     """The part of a sandbox that knows what changed since a mark."""
 
-    _upper: str  # the layers, as this process reaches them
+    upper: str  # the layers, as this process reaches them
     _lower: str
     _marked: dict[str, Change]
 
@@ -48,6 +48,10 @@ class Changes:
         Returns that state.
         """
         self._marked = self._layer() if earlier is None else earlier
+
+    def mark(self, state: dict[str, Change] | None = None) -> dict[str, Change]:
+        """From here on, changes() counts from the present state, or one that this returned."""
+        self._marked = self._layer() if state is None else state
         return self._marked
 
     def changes(self) -> dict[str, Change]:
@@ -105,16 +109,16 @@ class Changes:
         found: dict[str, Change] = {}
 
         def walk(inside: str) -> None:
-            with os.scandir(self._upper + inside) as entries:
+            with os.scandir(self.upper + inside) as entries:
                 names = [entry.name for entry in entries]
-            if inside and _opaque(self._upper + inside):
+            if inside and _opaque(self.upper + inside):
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     for name in os.listdir(self._lower + inside):
                         if name not in names:
                             found[f"{inside}/{name}"] = REMOVED
             for name in names:
                 path = f"{inside}/{name}"
-                change = look(self._upper + path)
+                change = look(self.upper + path)
                 found[path] = change
                 if change.kind == "directory":
                     walk(path)

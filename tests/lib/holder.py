@@ -21,9 +21,10 @@ def setns(fd: int, kind: int) -> None:
 
 
 # Runs as `python -IS -c`; its one argument is JSON: {"binds": [[source, target, readonly]],
-# "private_network": bool}. Says "PID\n" when the new root stands or one line that begins with
-# "error: "; lives until its standard input is closed. Descriptors 3 and 4 of PID 1 stay open on
-# the upper layer and on the lower root: that is how they are read from outside.
+# "private_network": bool, "disk": [device, kind, options] or null: where the upper layer lies, and
+# what is at /srv/volume, instead of in memory}. Says "PID\n" when the new root stands or one line
+# that begins with "error: "; lives until its standard input is closed. Descriptors 3 and 4 of PID 1
+# stay open on the upper layer and on the lower root: that is how they are read from outside.
 PROGRAM = r"""
 import ctypes, fcntl, json, os, signal, socket, stat, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -56,12 +57,21 @@ def build():
     os.umask(0o022)
     mount(None, "/", None, REC | PRIVATE)
     mount("tmpfs", "/tmp", "tmpfs", 0, "mode=0755")
-    for name in ("lower", "upper", "work", "root"):
+    for name in ("lower", "disk", "root"):
         os.mkdir("/tmp/" + name)
     mount("/", "/tmp/lower", None, BIND)
+    if asked["disk"]:
+        device, kind, options = asked["disk"]
+        mount(device, "/tmp/disk", kind, 0, options)
+    for name in ("upper", "work"):
+        os.makedirs("/tmp/disk/" + name, exist_ok=True)
     root = "/tmp/root"
-    mount("overlay", root, "overlay", 0, "lowerdir=/tmp/lower,upperdir=/tmp/upper,"
-          "workdir=/tmp/work,redirect_dir=off,index=off,metacopy=off")
+    mount("overlay", root, "overlay", 0, "lowerdir=/tmp/lower,upperdir=/tmp/disk/upper,"
+          "workdir=/tmp/disk/work,redirect_dir=off,index=off,metacopy=off")
+    if asked["disk"]:
+        for place in ("/tmp/disk/volume", root + "/srv/volume"):
+            os.makedirs(place, exist_ok=True)
+        mount("/tmp/disk/volume", root + "/srv/volume", None, BIND)
     mount("proc", root + "/proc", "proc", NOSUID | NODEV | NOEXEC)
     if os.path.ismount("/sys"):
         mount("/sys", root + "/sys", None, BIND | REC)
@@ -84,7 +94,7 @@ def build():
         mount(source, root + target, None, BIND)
         if readonly:
             mount(None, root + target, None, BIND | REMOUNT | RDONLY)
-    keep("/tmp/upper", 3)
+    keep("/tmp/disk/upper", 3)
     keep("/tmp/lower", 4)
     if asked["private_network"]:
         with socket.socket() as sock:  # netdevice(7): bring the loopback interface up

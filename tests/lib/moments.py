@@ -5,6 +5,7 @@ undisturbed start that have to do with a path; then a start in a fresh sandbox i
 after each of them, something is done, and it goes on.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -20,7 +22,7 @@ from sandbox import Sandbox
 TRACE = "/dev/shm/moments"
 COPY_ALWAYS = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
 _CALL = re.compile(r"^(\d+) +(\w+)\(")
-_STOPPED = re.compile(r"^(\d+) +--- stopped by SIGSTOP", re.MULTILINE)
+_STOPPED = re.compile(r"^(\d+) +--- stopped by SIGSTOP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,31 +73,61 @@ def stopped_at(
 
     None if it did not come to that call: of a start with threads no two are quite alike.
     """
+    first: list[str] = []
+
+    def once(line: str) -> None:
+        if not first:
+            action()
+        first.append(line)
+
+    done = stopped_after(box, moment.call, once, argv, env, timeout, when=str(moment.number))
+    return done if first else None
+
+
+def stopped_after(
+    box: Sandbox,
+    calls: str,
+    action: Callable[[str], Any],
+    argv: Sequence[str] = ("kolla_set_configs",),
+    env: Mapping[str, str | None] = COPY_ALWAYS,
+    timeout: float = 20,
+    when: str = "1+",
+) -> CompletedProcess[str]:
+    """The start, stopped after each of these calls (as in `strace -e trace=`), to its end.
+
+    `action` is given strace's line of the call; meanwhile nothing of the start runs.
+    """
     trace = [
-        "strace", "-f", "-qq", "-o", TRACE, "-e", f"trace={moment.call}",
-        "-e", f"inject={moment.call}:signal=STOP:when={moment.number}",
+        "strace", "-f", "-qq", "-y", "-o", TRACE, "-e", f"trace={calls}",
+        "-e", f"inject={calls}:signal=STOP:when={when}",
     ]  # fmt: skip
     box.remove(TRACE)
     process = box.popen([*trace, *argv], env=env)
     stops, until = 0, time.monotonic() + timeout
     try:
         while process.poll() is None:
-            assert time.monotonic() < until, f"does not end: {moment}"
+            assert time.monotonic() < until, f"does not end: {calls} {when}"
             seen = list(_stops(box))
+            for line in seen[stops:]:
+                action(line)
             if len(seen) > stops:
-                if not stops:
-                    action()
-                # The process belongs to the namespace inside, where its number is known. The
-                # shell's own kill: /bin/kill is not in every system.
-                box.run(["sh", "-c", f"kill -CONT {' '.join(seen[stops:])}"], check=True)
                 stops = len(seen)
+                for pid in _descendants(process.pid):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGCONT)
             time.sleep(0.001)
         out, err = process.communicate()
     finally:
         end(process)  # before the sandbox is closed: its first process could not end otherwise
-    if not stops:
-        return None
     return CompletedProcess(list(argv), process.returncode, out, err)
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The processes that a process has started and that live, as this process numbers them."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield int(child)
+            yield from _descendants(int(child))
 
 
 def failing_at(
@@ -114,12 +146,17 @@ def failing_at(
 
 
 def _stops(box: Sandbox) -> Iterator[str]:
+    """For each time that a process has stopped, the call that it came from."""
     try:
         text = box.read(TRACE)
     except FileNotFoundError:
         return
-    for match in _STOPPED.finditer(text):
-        yield match[1]
+    calls: dict[str, str] = {}
+    for line in text.splitlines():
+        if match := _STOPPED.match(line):
+            yield calls.get(match[1], "")
+        elif match := _CALL.match(line):
+            calls[match[1]] = line
 
 
 def at_each_moment(

@@ -17,6 +17,7 @@ import installed as program
 from bare import Bare, Bind
 from changes import REMOVED, Change, look
 from holder import CLONE_NEWNS, CLONE_NEWPID, setns
+from loop import Disk
 from machine import CACHE, CONFIG_FILES, KOLLA_GID, PATH, PYTHON, TREE, VENV, Unusable, unusable
 
 __all__ = [  # what tests take from here, wherever it lies
@@ -49,8 +50,9 @@ class Sandbox(Bare):
         binds: Sequence[Bind] = (),
         installed: bool = True,
         tree: Path = TREE,
+        disk: Disk | None = None,
     ) -> None:
-        super().__init__(network=network, binds=binds)
+        super().__init__(network=network, binds=binds, disk=disk)
         self._installed = installed
         self._tree = tree
         self._program: program.Program | None = None

@@ -23,7 +23,7 @@ class Subject:
     """A program under test, and whether what it says is in this program's words and exit codes."""
 
     name: str
-    box: Callable[[], Sandbox]
+    box: Callable[..., Sandbox]
     ours: bool = True
 
     def set_configs(

@@ -1,0 +1,132 @@
+"""The starts whose power is cut: those that faults.py breaks, and what only a disk can lose."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import faults
+from documents import entry
+from faults import MARK
+from sandbox import Sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class Case(faults.Case):
+    """`boot`: what the engine mounts at each boot, before the start."""
+
+    boot: Callable[[Sandbox], object] = lambda _box: None
+
+
+def _known(name: str) -> Case:
+    case = faults.CASES[name]
+    return Case(case.plant, case.document, case.earlier, case.strategy)
+
+
+def _app(box: Sandbox) -> None:
+    box.adduser("nova")
+    box.source("new/a", "mounted " * 2000)
+    box.source("new/sub/b", "mounted")
+    box.source("conf", "mounted " * 2000)
+    box.write("/etc/app/a", "image " * 3000, owner="nova", mode=0o640)
+    box.write("/etc/app/own/er", "image", mode=0o600)
+    box.symlink("own/er", "/etc/app/link")
+    box.write("/etc/app.conf", "image " * 3000, owner="root:nova", mode=0o640)
+
+
+def _volume(box: Sandbox) -> None:
+    box.adduser("nova")
+    box.source("conf", "mounted " * 2000)
+    box.source("tree/one", "mounted")
+    box.source("tree/sub/two", "mounted " * 2000)
+    box.write("/srv/volume/conf", "volume " * 2000, mode=0o640)
+    box.write("/srv/volume/tree/one", "volume", owner="nova")
+    box.write("/srv/volume/tree/three", "volume " * 2000)
+    box.write("/srv/volume/data/deep/file", "service's")
+
+
+def _mounted(box: Sandbox) -> None:
+    box.adduser("nova")
+    box.source("conf", "mounted " * 2000)
+    box.write("/srv/volume/conf", "volume " * 2000, mode=0o644)
+    box.write("/etc/app/conf", "image")
+
+
+def _mount(box: Sandbox) -> None:
+    box.run(["mount", "--bind", "/srv/volume/conf", "/etc/app/conf"], check=True)
+
+
+def _log(box: Sandbox) -> None:
+    box.adduser("nova")
+    for number in range(8):
+        box.write(f"/var/log/kolla/nova/{number}/nova.log", "line\n" * number)
+
+
+def _preserved(box: Sandbox) -> None:
+    _app(box)
+    box.chmod("/var/lib/kolla/config_files/new/a", 0o604)
+    box.chown("/var/lib/kolla/config_files/new/a", "nova")
+
+
+_REPLACED = [entry("new", "/etc/app", "nova", "0640"), entry("conf", "/etc/app.conf")]
+_IN_VOLUME = {
+    "command": f"touch {MARK}",
+    "config_files": [
+        entry("conf", "/srv/volume/conf", "nova", "0600"),
+        entry("tree", "/srv/volume/tree", "nova", "0640"),
+    ],
+    "directories": [{"path": "/srv/volume/data", "owner": "nova", "perm": "0750"}],
+    "permissions": [{"path": "/srv/volume/data", "owner": "nova", "recurse": True}],
+}
+CASES = {
+    "files replaced": _known("nova-compute"),
+    "directory replaced": Case(
+        _app, {"command": f"touch {MARK}", "config_files": _REPLACED},
+    ),
+    "directory and file exchanged": _known("directory"),
+    "given back": Case(
+        _app,
+        {"command": f"touch {MARK}"},
+        earlier={"command": "true", "config_files": _REPLACED},
+    ),
+    "given back in part": _known("restore"),
+    "merged": Case(
+        _app,
+        {"command": f"touch {MARK}", "config_files": [entry("new", "/etc/app", merge=True)]},
+    ),
+    "merged into /": _known("merge into /"),
+    "preserved": Case(
+        _preserved,
+        {
+            "command": f"touch {MARK}",
+            "config_files": [entry("new", "/etc/app", preserve_properties=True)],
+        },
+    ),
+    "once": _known("COPY_ONCE"),
+    "once, in a volume": Case(_volume, _IN_VOLUME, strategy="COPY_ONCE"),
+    "in a volume": Case(_volume, _IN_VOLUME),
+    "over a mount": Case(
+        _mounted,
+        {
+            "command": f"touch {MARK}",
+            "config_files": [entry("conf", "/etc/app/conf", "nova", "0600")],
+        },
+        boot=_mount,
+    ),
+    "once, over a mount": Case(
+        _mounted,
+        {
+            "command": f"touch {MARK}",
+            "config_files": [entry("conf", "/etc/app/conf", "nova", "0600")],
+        },
+        strategy="COPY_ONCE",
+        boot=_mount,
+    ),
+    "permissions": Case(
+        _log,
+        {
+            "command": f"touch {MARK}",
+            "permissions": [
+                {"path": "/var/log/kolla/nova", "owner": "nova", "perm": "0640", "recurse": True}
+            ],
+        },
+    ),
+}  # fmt: skip
