@@ -3,6 +3,9 @@
 TORTURE=0.01 makes every number a hundredth: what CI runs. At 1, the default: a fault at every call
 of every case, every world, 1,000 races and a minute, 50,000 documents, 1,000 replacements;
 two hours on two cores. At 10 every fault at every call: a day.
+TORTURE=0.01 makes every number a hundredth: what CI runs. At 1, the default: every fault at every
+call of every case, 1,000 races and a minute, 50,000 documents, 1,000 replacements, 2,000 histories;
+an hour on two cores.
 """
 
 import argparse
@@ -28,17 +31,21 @@ import bounds  # noqa: E402
 import cases  # noqa: E402
 import faults  # noqa: E402
 import hostile  # noqa: E402
+import lives  # noqa: E402
 import mutants  # noqa: E402
 import product  # noqa: E402
 import product_races  # noqa: E402
 import race  # noqa: E402
 import secrets_watch  # noqa: E402
+import state_machine  # noqa: E402
 import subjects  # noqa: E402
 import world  # noqa: E402
 from sandbox import Sandbox, unusable  # noqa: E402
 from subjects import OURS, Subject  # noqa: E402
 
 CORES = len(os.sched_getaffinity(0))
+BATCH = 10  # histories of one seed
+SHRUNK = 4  # batches in which something is lost that are shrunk: it takes minutes
 
 
 @dataclass(slots=True)
@@ -307,6 +314,52 @@ def mistakes(scale: float) -> list[Row]:
     return [Row("mutants", here.tried, len(here.holes), note=done)]
 
 
+def _count(job: tuple[Subject, int]) -> lives.Tally:
+    subject, seed = job
+    return state_machine.live(subject, seed, BATCH, counting=True)
+
+
+def _shrunk(job: tuple[Subject, int]) -> str:
+    """A batch in which something was lost once more, to the smallest history that loses it."""
+    subject, seed = job
+    try:
+        state_machine.live(subject, seed, BATCH)
+    except lives.Divergence as wrong:
+        return str(wrong)
+    return "not lost a second time"
+
+
+def histories(scale: float) -> list[Row]:
+    """Each step held against the oracle. Upstream's: what the document names, and nothing else."""
+    began = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**9))
+    note(f"histories: SEED={began} makes the same ones again")
+    with ProcessPoolExecutor(CORES, mp_context=get_context("fork")) as pool:
+
+        def live(subject: Subject, batches: int) -> lives.Tally:
+            total = lives.Tally()
+            seeds = [began + number for number in range(batches)]
+            lost = []
+            for seed, tally in zip(seeds, pool.map(_count, [(subject, seed) for seed in seeds])):
+                total += tally
+                lost += [seed] if tally.lost else []
+            if subject is OURS:
+                for seed, told in zip(lost, pool.map(_shrunk, [(OURS, s) for s in lost[:SHRUNK]])):
+                    note(f"LOST histories, alone with SEED={seed} and --scale 0.001: {told}")
+            return total
+
+        here = live(OURS, max(1, int(200 * scale)))
+        row = Row("histories", here.histories, here.lost)
+        row.note = (
+            f"{here.steps} steps, {here.kills} kills; of {here.starts} documents {here.applied}"
+            f" applied, {here.refused} refused; of {here.compared} paths {here.doubted} in doubt"
+        )
+        for subject in others():
+            there = live(subject, max(1, int(20 * scale)))
+            row.others[subject.name] = there.lost
+            row.note += f"; {subject.name}: of {there.histories}"
+    return [row]
+
+
 PARTS: dict[str, Callable[[float], list[Row]]] = {
     "planted": planted,
     "product": imagined,
@@ -318,6 +371,7 @@ PARTS: dict[str, Callable[[float], list[Row]]] = {
     "faults": broken,
     "mutants": mistakes,
     "world": worlds,
+    "histories": histories,
 }
 
 
