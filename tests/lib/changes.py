@@ -48,10 +48,6 @@ class Changes:
         Returns that state.
         """
         self._marked = self._layer() if earlier is None else earlier
-
-    def mark(self, state: dict[str, Change] | None = None) -> dict[str, Change]:
-        """From here on, changes() counts from the present state, or one that this returned."""
-        self._marked = self._layer() if state is None else state
         return self._marked
 
     def changes(self) -> dict[str, Change]:
@@ -84,11 +80,11 @@ class Changes:
 
         Also one whose place something is mounted over, or that lies behind a closed directory.
         """
-        for top, _, names in os.walk(self._upper):
+        for top, _, names in os.walk(self.upper):
             for name in names:
                 host = f"{top}/{name}"
                 if stat.S_ISREG(os.lstat(host).st_mode):
-                    yield host.removeprefix(self._upper), host
+                    yield host.removeprefix(self.upper), host
 
     def before(self, path: str) -> Change | None:
         """The path's state at the mark, or None if it was not there."""

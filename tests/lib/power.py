@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import loop
-from faults import MARK, TEMPORARY
+from cases import MARK
+from faults import TEMPORARY
 from loop import Disk
 from moments import stopped_after
 from outcomes import difference, settled, tree

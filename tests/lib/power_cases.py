@@ -3,21 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import faults
+import cases
+from cases import MARK
 from documents import entry
-from faults import MARK
 from sandbox import Sandbox
 
 
 @dataclass(frozen=True, slots=True)
-class Case(faults.Case):
+class Case(cases.Case):
     """`boot`: what the engine mounts at each boot, before the start."""
 
     boot: Callable[[Sandbox], object] = lambda _box: None
 
 
 def _known(name: str) -> Case:
-    case = faults.CASES[name]
+    case = cases.CASES[name]
     return Case(case.plant, case.document, case.earlier, case.strategy)
 
 
