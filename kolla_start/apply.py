@@ -296,7 +296,7 @@ def _sweep(plan: Plan) -> int:
     sweep = Sweep(rules.of_entries, rules.becomes, rules.named, failed)
     for top, recurse in trees:
         sweep_tree(sweep, top, recurse)
-    sweep.end()
+    sweep.settle()
     if sweep.mended:
         log.info(f"permissions: owner or mode of {sweep.mended} entries set")
     if sweep.failures:

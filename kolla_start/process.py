@@ -32,7 +32,8 @@ def run(work: Callable[[], int], refused: int = EXIT_REFUSED) -> NoReturn:
     """Do the work and exit with the code it returns, or with that of what it raised.
 
     What the world did to us exits with `refused` and a log line for each fault: Refused, Failed,
-    and every OSError, Unsafe, MemoryError, RecursionError or ImportError that nobody has caught.
+    every OSError, Unsafe, MemoryError, RecursionError or ImportError that nobody has caught, and
+    whatever a module of Python's own raises while it is imported, since that may be there in part.
     Anything else is a bug: EXIT_BUG and a traceback.
     """
     try:
@@ -45,9 +46,13 @@ def run(work: Callable[[], int], refused: int = EXIT_REFUSED) -> NoReturn:
     ) as error:  # fmt: skip
         _report(error)
         code = refused
-    except Exception:
-        _bug()
-        code = EXIT_BUG
+    except Exception as error:
+        if _importing(error):
+            _report(ImportError(str(error)))
+            code = refused
+        else:
+            _bug(error)
+            code = EXIT_BUG
     # Nothing is buffered: the interpreter need not be taken down piece by piece.
     os._exit(code)
 
@@ -102,7 +107,7 @@ def _lines(error: BaseException) -> list[str]:
             from kolla_start.document.places import lines  # only a refused document pays for it
 
             return lines(error.document, error.text, error.faults)
-        except (OSError, MemoryError, RecursionError):
+        except (OSError, MemoryError, RecursionError, ImportError):
             # What explains it could not be loaded: the faults still have to be said.
             return [f"{error.document}: {fault}" for fault in error.faults]
     if isinstance(error, OSError):
@@ -127,9 +132,25 @@ def _said(error: OSError) -> str:
     return f"{named}: {what}" if isinstance(named, str) else what
 
 
-def _bug() -> None:
-    import traceback
+def _importing(error: BaseException) -> bool:
+    """Whether it was raised while a module was imported that is not ours."""
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        if code.co_name == "<module>" and "/kolla_start/" not in code.co_filename:
+            return True
+        at = at.tb_next
+    return False
 
+
+def _bug(error: Exception) -> None:
     log.error("a fault of kolla_start itself; please report it with what follows")
-    for line in traceback.format_exc().splitlines():
-        log.error(line)
+    try:
+        from traceback import format_exception
+
+        lines = format_exception(type(error), error, error.__traceback__)
+    except Exception:  # whatever it is: nothing must hide what there is to say
+        lines = [repr(error)]
+    for text in lines:
+        for line in text.splitlines():
+            log.error(line)

@@ -218,16 +218,24 @@ def attributes(place: int | str) -> dict[str, bytes]:
     Those are left out that belong to the place and not to the file, or that only the kernel sets:
     the labels and measurements under security.*, but for capabilities.
     """
+    found: dict[str, bytes] = {}
     try:
-        return {
-            name: os.getxattr(place, name)
-            for name in os.listxattr(place)
-            if not name.startswith("security.") or name == "security.capability"
-        }
+        names = os.listxattr(place)
     except OSError as error:
-        if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.EACCES, errno.ENODATA):
+        if error.errno != errno.ENOTSUP:
             raise
-        return {}
+        return found
+    for name in names:
+        if name.startswith("security.") and name != "security.capability":
+            continue
+        try:
+            found[name] = os.getxattr(place, name)
+        except OSError as error:
+            # Gone by now; or not for this process, xattr(7), whom an ACL is never kept from.
+            private = error.errno in (errno.EPERM, errno.EACCES) and not name.startswith(ACL)
+            if not private and error.errno not in (errno.ENOTSUP, errno.ENODATA):
+                raise
+    return found
 
 
 def lacking(fd: int, wanted: dict[str, bytes] | None, more: bool = False) -> str:

@@ -4,8 +4,9 @@ On the container-start path, imported for `permissions` only: the standard libra
 not decide what is right: whoever makes a Sweep answers that, for a whole directory at once where it
 can.
 
-A link that only root can have made stands for what it leads to, whose owner is set when all trees
-are done, once, as the last link to it has it.
+A link that only root can have made stands for what it leads to. That has its owner set once, as the
+last link to it has it: before the link, or the directory that it lies in, is given away, and then
+stands for nothing; else when all trees are done.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class Sweep:
         self._named = named
         self._failed = failed
         self._behind: dict[tuple[int, int], tuple[str, Wanted]] = {}
+        self._links: list[tuple[str, os.stat_result, Wanted]] = []
         self.mended = 0
         self.failures = 0
 
@@ -63,6 +65,10 @@ class Sweep:
         """Whether a directory of root's alone is still that after this start."""
         wanted = self._becomes(directory)
         return wanted is None or (trusted(wanted[0]) and not (wanted[3] or 0) & 0o022)
+
+    def link(self, path: str, status: os.stat_result, wanted: Wanted) -> None:
+        """Note a link that is to be given away itself, after what it leads to."""
+        self._links.append((path, status, wanted))
 
     def follow(self, path: str, wanted: Wanted) -> None:
         """Note what a link leads to that only root can have made."""
@@ -86,9 +92,11 @@ class Sweep:
         finally:
             found.close()
 
-    def end(self) -> None:
-        """Set what links led to."""
-        for known, (path, wanted) in self._behind.items():
+    def settle(self) -> None:
+        """Set what links led to, then the links."""
+        behind, self._behind = self._behind, {}
+        links, self._links = self._links, []
+        for known, (path, wanted) in behind.items():
             try:
                 found = planted.open_behind(path)
             except FileNotFoundError:
@@ -105,6 +113,21 @@ class Sweep:
                     found.set_owner(wanted[0], wanted[1], mode)
                     self.mended += 1
             except (OSError, Unsafe) as error:
+                self.failed(path, error)
+            finally:
+                found.close()
+        for path, status, wanted in links:
+            try:
+                found = planted.find_again(path, status, wanted[0])
+            except FileNotFoundError:
+                continue
+            except (OSError, Unsafe) as error:
+                self.failed(path, error)
+                continue
+            try:
+                found.set_owner(wanted[0], wanted[1], None)
+                self.mended += 1
+            except OSError as error:
                 self.failed(path, error)
             finally:
                 found.close()

@@ -67,11 +67,9 @@ def _whole(tree: _Tree, sweep: Sweep, top: str, recurse: bool) -> None:
         return
     wanted = sweep.wanted("", top)
     stays = at.sole == ROOT_ONLY and all(map(sweep.stays, ancestors(top)))
-    if stat.S_ISLNK(status.st_mode) and wanted is not None:
-        if at.sole == ROOT_ONLY:
-            sweep.follow(top, wanted)
-        # A link of root's would be taken for the image's.
-        if stays or trusted(wanted[0]):
+    if wanted is not None and stat.S_ISLNK(status.st_mode):
+        done = _link(sweep, top, status, wanted, at.sole, stays)
+        if done:
             return
     sole, owed = at.sole, None
     try:
@@ -86,6 +84,7 @@ def _whole(tree: _Tree, sweep: Sweep, top: str, recurse: bool) -> None:
             tree.scan(tree.levels[0])
             tree.down()
         if owed is not None and wanted is not None:
+            sweep.settle()
             owed.set_owner(wanted[0], wanted[1], mode_of(status.st_mode, wanted))
             sweep.mended += 1
     finally:
@@ -202,7 +201,7 @@ class _Tree:
             if wanted is None:
                 pass
             elif stat.S_ISLNK(kind):
-                _link(self._sweep, level, entry.name, status, wanted)
+                _link_in(self._sweep, level, entry.name, status, wanted)
             elif differs(status, wanted):
                 if is_directory:
                     level.owed[entry.name] = kind
@@ -250,14 +249,26 @@ def _give(sweep: Sweep, level: Level, name: str) -> None:
     if kind is not None:
         wanted = sweep.wanted(level.path, join(level.path, name))
         if wanted is not None:
+            sweep.settle()
             _mend(sweep, level, name, kind, wanted)
 
 
-def _link(sweep: Sweep, level: Level, name: str, status: os.stat_result, wanted: Wanted) -> None:
-    if level.sole == ROOT_ONLY:
-        sweep.follow(join(level.path, name), wanted)
+def _link(
+    sweep: Sweep, path: str, status: os.stat_result, wanted: Wanted, sole: int, stays: bool
+) -> bool:
+    """See to a link and what it leads to; False where it is to be changed itself, at once."""
+    if sole == ROOT_ONLY:
+        sweep.follow(path, wanted)
     # A link of root's would be taken for the image's.
-    if not (level.stays or trusted(wanted[0])) and differs(status, wanted):
+    if stays or trusted(wanted[0]) or not differs(status, wanted):
+        return True
+    if sole == ROOT_ONLY:
+        sweep.link(path, status, wanted)
+    return sole == ROOT_ONLY
+
+
+def _link_in(sweep: Sweep, level: Level, name: str, status: os.stat_result, wanted: Wanted) -> None:
+    if not _link(sweep, join(level.path, name), status, wanted, level.sole, level.stays):
         _mend(sweep, level, name, status.st_mode, wanted)
 
 

@@ -235,11 +235,12 @@ def pattern(value: str) -> str | None:
     """A Python regular expression that compiles."""
     problem = text(value)
     if problem is None and not literal(value):
-        import re
+        from re import compile as compiled
+        from re import error as invalid
 
         try:
-            re.compile(value)
-        except (re.error, OverflowError, RecursionError) as error:
+            compiled(value)
+        except (invalid, OverflowError, RecursionError) as error:
             problem = f"{value!r} is no regular expression: {error}; mend it"
     return problem
 

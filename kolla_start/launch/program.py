@@ -23,10 +23,11 @@ _DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" 
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
 # log.py's line, from a shell, for what only the shell knows. Standard error may be closed, or its
-# reader gone: printf's failure must not end the start (errexit is on), nor must SIGPIPE.
+# reader gone: a failure must not end the start (errexit is on), nor must SIGPIPE. It is said in a
+# subshell, for what the script has set for that signal is the service's.
 _SAY = (
-    b"builtin trap '' PIPE\nbuiltin printf '%%(%%Y-%%m-%%d %%H:%%M:%%S)T.%%.3s INFO %%s\\n' -1 "
-    b'"${EPOCHREALTIME#*[!0-9]}" %s >&2 || builtin :\nbuiltin trap - PIPE\n'
+    b"(builtin printf '%%(%%Y-%%m-%%d %%H:%%M:%%S)T.%%.3s INFO %%s\\n' -1 "
+    b'"${EPOCHREALTIME#*[!0-9]}" %s >&2) || builtin :\n'
 )
 
 

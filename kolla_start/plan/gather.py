@@ -10,7 +10,7 @@ import posix as os
 import stat
 
 from kolla_start import accounts
-from kolla_start.disk import source
+from kolla_start.disk import source, walk
 from kolla_start.disk.given import Given, also, declare
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
@@ -32,6 +32,9 @@ from kolla_start.plan.wanted import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from kolla_start.disk.source import Source
     from kolla_start.document.load import Config, ConfigFile, PathEntry
     from kolla_start.errors import Loc
 
@@ -122,11 +125,11 @@ def _declare(config: Config, draft: Draft) -> None:
             pass  # It is said where the entry is planned.
     for entry in config.config_files:
         # A pattern's matches lie in it; what is preserved has the owners of its sources.
+        preserved = entry.preserve_properties or entry.owner is None
         try:
-            uid = None if entry.owner is None else accounts.ids(entry.owner)[0]
+            uid = None if preserved else accounts.ids(entry.owner or "")[0]
         except accounts.UnknownOwner:
             continue
-        uid = None if entry.preserve_properties else uid
         dest = entry.dest.rstrip("/")
         behind = entry.merge or dest != entry.dest  # else what is put there replaces the link
         copied = Given(dest, uid, below=True, copied=True, behind=behind)
@@ -202,6 +205,14 @@ def _file(draft: Draft, entry: PathEntry) -> None:
         draft.wanted.put(path, Node(FILE, FILES, loc, *owner, entry.perm))
 
 
+def _vouched(sources: Iterable[Source]) -> Iterator[int]:
+    """The owners of sources that nobody else can have put there."""
+    for found in sources:
+        uid = found.owner[0]
+        if source.is_operators(found.real) or walk.sole_at(found.real) in (walk.ROOT_ONLY, uid):
+            yield uid
+
+
 def _config_file(draft: Draft, entry: ConfigFile) -> None:
     loc: Loc = (CONFIG_FILES, entry.index)
     where: Loc = (*loc, "dest")
@@ -215,7 +226,7 @@ def _config_file(draft: Draft, entry: ConfigFile) -> None:
         if dest.endswith("/"):
             dest += tree[0][0].path.rstrip("/").rpartition("/")[2]
         if entry.preserve_properties:
-            draft.preserved[entry.index].update(found.owner[0] for found, _, _ in tree)
+            draft.preserved[entry.index].update(_vouched(found for found, _, _ in tree))
         if entry.dest == "/" and dest != "/":
             # What lies in / cannot all be meant: what is copied there is.
             uid = None if owner is None else owner[0]

@@ -118,9 +118,9 @@ def compiled(patterns: tuple[str, ...]) -> Callable[[str], bool] | None:
         starts = tuple(pattern[1:] for pattern in patterns if pattern[0] == "^")
         parts = [pattern for pattern in patterns if pattern[0] != "^"]
         return lambda path: path.startswith(starts) or any(part in path for part in parts)
-    import re
+    from re import compile as compile_one
 
-    searches = [re.compile(pattern).search for pattern in patterns]
+    searches = [compile_one(pattern).search for pattern in patterns]
 
     def excluded(path: str) -> bool:
         try:

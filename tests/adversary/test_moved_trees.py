@@ -225,3 +225,16 @@ def test_in_what_is_copied_with_the_owners_of_its_sources(box: Sandbox, merge: b
     box.write(f"{CONFIG_FILES}/tree/b", "b", owner=SERVICE)
     applied(box, given(copy))
     assert box.read(f"{TREE}/b") == "b"
+
+
+def test_what_a_neighbour_left_in_a_source_vouches_for_nothing(box: Sandbox) -> None:
+    """A public file of the neighbour's, moved into the service's own source, says nothing of it."""
+    public = f"{SHARED}/public"
+    box.write(public, "p", "neighbour:kolla", 0o644)
+    box.mkdir(f"{LOG}/spool", owner=SERVICE)
+    box.mkdir(TREE, owner=SERVICE)
+    moved(box, public, f"{LOG}/spool/public")
+    moved(box, OPEN, f"{TREE}/thing")
+    copy = entry(f"{LOG}/spool", TREE, preserve_properties=True)
+    assert FOREIGN in apply(box, given(copy))
+    assert box.exists(f"{TREE}/thing/{DEEP}") and box.exists(f"{TREE}/public")

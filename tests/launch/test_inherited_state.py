@@ -142,6 +142,15 @@ def test_a_log_whose_reader_is_gone(sandbox: Sandbox) -> None:
     assert sandbox.read("/updates") == "run\nrun\n"
 
 
+def test_what_the_script_does_to_a_signal_is_the_service_s(sandbox: Sandbox) -> None:
+    furnish(sandbox)
+    sandbox.write("/usr/local/bin/kolla_extend_start", "trap '' PIPE\n")
+    done = start(sandbox)
+    assert done.returncode == 0, done.stderr
+    (ignored,) = (line.split()[1] for line in done.stdout.splitlines() if "SigIgn" in line)
+    assert int(ignored, 16) == 1 << (signal.SIGPIPE - 1)
+
+
 def test_little_memory_is_an_error(sandbox: Sandbox) -> None:
     """Also where it does not suffice to load this program: a line, no traceback."""
     furnish(sandbox)

@@ -279,3 +279,11 @@ def test_a_brought_passwd_that_is_none(sandbox: Sandbox, text: str) -> None:
     brought(sandbox)
     sandbox.source("passwd", text)
     refused(sandbox, document(*PASSWD, entry("s", "/etc/second", owner="fresh")), "fresh")
+
+
+def test_the_owner_of_a_preserved_entry_says_nothing(sandbox: Sandbox) -> None:
+    """As upstream: whoever it names, also nobody."""
+    furnish(sandbox)
+    copy = {**entry("s", "/etc/second", preserve_properties=True), "owner": "nobody-here"}
+    applied(sandbox, document({**copy, "perm": "0600"}))
+    assert sandbox.owner("/etc/second") == (0, 0)

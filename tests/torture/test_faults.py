@@ -59,24 +59,41 @@ def test_what_cannot_be_looked_at_is_not_taken_for_absent(call: str, path: str) 
         assert not box.exists("/srv/started")
 
 
-def test_a_module_that_cannot_be_looked_at() -> None:
+@pytest.mark.parametrize(
+    "module", ["re/__init__.py", "re/_compiler.py", "enum.py", "functools.py", "fnmatch.py"]
+)
+def test_a_module_that_cannot_be_looked_at(module: str) -> None:
     """The import system takes it for one that is not there; that is no bug of ours."""
-    match = {"path": "/var/log/*.log", "owner": "root", "perm": "0644"}
+    match = {"path": "/var/log/*.log", "owner": "root", "perm": "0644", "exclude": ["a+"]}
     content = {"command": "touch /srv/started", "permissions": [match]}
     with Sandbox() as box:
         box.document(content)
         trace = ["strace", "-qq", "-o", "/srv/trace", "-e", "trace=newfstatat"]
         assert box.run([*trace, "kolla_start"], env=COPY_ALWAYS).returncode == 0
         lines = box.read("/srv/trace").splitlines()
-        number = 1 + next(n for n, line in enumerate(lines) if "re/_compiler.py" in line)
+        number = 1 + next(n for n, line in enumerate(lines) if f"/{module}" in line)
     with Sandbox() as box:
         box.document(content)
         trace = ["strace", "-qq", "-o", "/dev/null", "-e", "trace=newfstatat"]
         trace += ["-e", f"inject=newfstatat:error=EIO:when={number}"]
         done = box.run([*trace, "kolla_start"], env=COPY_ALWAYS)
         assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-        assert "the image's Python cannot be read or is damaged" in done.stderr
+        assert "image's Python cannot be read or is damaged" in done.stderr
         assert not box.exists("/srv/started")
+
+
+@pytest.mark.parametrize("error", ["EACCES", "EPERM", "EIO"])
+def test_an_acl_that_cannot_be_read_is_not_taken_for_none(sandbox: Sandbox, error: str) -> None:
+    """The image's would be lost, and its mask be taken for the group's bits."""
+    sandbox.write("/etc/kept", "image", mode=0o640)
+    sandbox.run(["setfacl", "-m", "u:daemon:rw", "/etc/kept"], check=True)
+    sandbox.source("a", "a")
+    sandbox.document(document(entry("a", "/etc/kept")))
+    sandbox.mark()
+    inject = ["-e", "trace=fgetxattr", "-e", f"inject=fgetxattr:error={error}:when=1"]
+    done = sandbox.run(["strace", "-o", "/dev/null", *inject, "kolla_set_configs"], env=COPY_ALWAYS)
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert sandbox.read("/etc/kept") == "image"
 
 
 def _look_at_much(sandbox: Sandbox) -> None:
