@@ -218,3 +218,15 @@ def test_a_long_walk_says_how_far_it_is(sandbox: Sandbox) -> None:
     slow = ["-e", "trace=getdents64", "-e", "inject=getdents64:delay_exit=5500000:when=1"]
     said = run(sandbox, "-P", VOLUME, *slow)
     assert f"INFO still setting owners and modes in {VOLUME}: 0 done" in said
+
+
+@pytest.mark.parametrize("owner", ["nova:root", "root:nova"])
+def test_the_user_or_the_group_alone_is_wrong(sandbox: Sandbox, owner: str) -> None:
+    sandbox.adduser("nova", 4321)
+    sandbox.mkdir("/srv/top", owner=owner)
+    for path in ("/srv/top/file", "/srv/one"):
+        sandbox.write(path, "", owner)
+    tree = {"path": "/srv/top", "owner": "nova", "recurse": True}
+    applied(sandbox, document(permissions=[tree, {"path": "/srv/one", "owner": "nova"}]))
+    for path in ("/srv/top", "/srv/top/file", "/srv/one"):
+        assert sandbox.owner(path) == (4321, 4321)
