@@ -32,7 +32,6 @@ class TooLong(Exception):
 
 
 def begin() -> None:
-    about("planning")
     _signal.signal(_signal.SIGALRM, _tick)
     _signal.setitimer(_signal.ITIMER_REAL, SECONDS, SECONDS)
 

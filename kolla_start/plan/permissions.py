@@ -17,7 +17,6 @@ from kolla_start.errors import cause
 from kolla_start.plan.draft import Draft, Drawn, is_private_from
 from kolla_start.plan.gather import ids
 from kolla_start.plan.wanted import (
-    CONFIG_FILES,
     DIRECTORY,
     NOTHING,
     PARENT,
@@ -194,14 +193,6 @@ class Rules:
         kept: list[str] = []
         if not self._count:
             return kept
-        for node in self._wanted.nodes.values():
-            # A source that is given away is so at every other start.
-            if node.preserve and node.source is not None and node.part == CONFIG_FILES:
-                given = self._of(node.source.real)
-                if given is not None:
-                    node.uid, node.gid = given[:2]
-                    mode = given[3] if node.is_directory() else given[2]
-                    node.mode = node.mode if mode is None else mode
         for path, node in self._wanted.nodes.items():
             if node.kind in (NOTHING, PARENT):
                 continue
