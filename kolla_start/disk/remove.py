@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import posix as os
+import time
 
 from kolla_start.disk import planted, read, walk
 from kolla_start.disk.walk import LIST, PATH_MAX, WIDE, Directory, Unsafe, identity, split
@@ -107,7 +108,9 @@ class _Level:
     A tree can be deeper than memory is large, so as little as can be is kept of what is left.
     """
 
-    __slots__ = ("_identity", "_mover", "_names", "_real", "_tries", "here", "last", "more")
+    __slots__ = (
+        "_began", "_identity", "_mover", "_names", "_real", "_tries", "here", "last", "more",
+    )  # fmt: skip
 
     def __init__(self, here: Directory, mount: bytes) -> None:
         if read.mount_of(here.fd) != mount:
@@ -118,6 +121,7 @@ class _Level:
         self.more = True  # whether it is to be listed once more
         self._names: list[str] = []
         self._tries = _TRIES
+        self._began = time.time()
         self._real = here.real
         self._mover = here.mover
 
@@ -127,9 +131,11 @@ class _Level:
             if not self.more or self.here is None:
                 return None
             self._names, self.more = _within(self.here, goes, "" if goes else self.last)
-            if goes and self._names and not self.more and self._tries:
-                self._tries -= 1  # what comes there meanwhile goes as well, but not for ever
-                self.more = True
+            if goes and self._names:
+                # What comes there meanwhile goes as well, but not for ever.
+                if not self.more or _has_come(self.here.fd, self._names[0], self._began):
+                    self._tries -= 1
+                self.more = self._tries > 0
         self.last = self._names.pop()
         return self.last
 
@@ -243,6 +249,14 @@ def _within(here: Directory, goes: bool, after: str) -> tuple[list[str], bool]:
     more = more or len(names) > WIDE
     names.sort(reverse=True)
     return names[-WIDE:], more
+
+
+def _has_come(at: int, name: str, since: float) -> bool:
+    """Whether what is in an open directory was made, or changed, after a time (epoch seconds)."""
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False).st_ctime > since
+    except FileNotFoundError:
+        return True
 
 
 def _unlink(name: str, at: int) -> None:
