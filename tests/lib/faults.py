@@ -36,10 +36,12 @@ INTERPRETER, PLANNING, CHANGING, SHELL = "interpreter", "planning", "changing", 
 DONE, REFUSED, HALFWAY, NOT_OURS = "done", "refused", "halfway", "interpreter's"
 LOST, WELL_KNOWN = "lost", "known"
 
-# Losses that are known and not mended yet: the call, and what is said of the loss. Counted apart.
+# Losses that are known and not mended yet: call, error, what is said of them. Counted apart.
 KNOWN = {
-    "a module that cannot be imported any more": r".*(ImportError|ModuleNotFoundError)",
-    "a link that cannot be read": r"readlinkat.*",
+    "a module that cannot be imported": r".*(ImportError|ModuleNotFoundError|module 're' has no)",
+    "a link that cannot be read": r"readlinkat ",
+    "a link is given away before what it stands for": r".* elsewhere: \{'/var/lib/nova.outside'",
+    "attributes that cannot be read": r"[fl]?(get|list)xattr (EACCES|EPERM) ",
 }
 
 # What has no result to be told of, or always one: there is nothing that could fail.
@@ -57,6 +59,7 @@ _CHANGES = re.compile(
     re.VERBOSE,
 )
 # One line that says what is wrong and where, and what to do.
+_LINE = re.compile(r"^\d{4}-.*", re.MULTILINE)
 _CLEAR = re.compile(r" ERROR .+[:;] .+")
 
 
@@ -291,6 +294,8 @@ def attempt(
             return REFUSED if _CLEAR.search(said) else NOT_OURS
         if whens[-1] == SHELL and " ERROR " not in said:
             said += " ERROR shell: its own words"
+    if whens[0] == INTERPRETER:
+        said = "\n".join(_LINE.findall(said))  # it goes on after words of its own
     how = judge(box, case, normal, code, said, prepared)
     if how == HALFWAY and whens == (PLANNING,):
         raise Loss(f"exit code {code} before the first change, and something has changed: {said}")
@@ -349,7 +354,7 @@ def _some(job: tuple[Subject, list[Fault], Reference]) -> list[tuple[Fault, Endi
                         break
                     ending = Ending(LOST, "hangs")
                 except Loss as loss:
-                    ending = _lost(fault, str(loss))
+                    ending = _lost(fault, str(loss), subject)
                 except Exception as error:
                     ending = Ending(LOST, f"the harness itself: {error!r}")
                 patience = 1
@@ -358,9 +363,13 @@ def _some(job: tuple[Subject, list[Fault], Reference]) -> list[tuple[Fault, Endi
     return found
 
 
-def _lost(fault: Fault, why: str) -> Ending:
-    known = any(re.match(words, f"{fault.call} {why}", re.DOTALL) for words in KNOWN.values())
-    return Ending(WELL_KNOWN if known else LOST, why)
+def _lost(fault: Fault, why: str, subject: Subject) -> Ending:
+    said = f"{fault.call} {fault.how} {why}"
+    return Ending(WELL_KNOWN if subject == OURS and known(KNOWN, said) else LOST, why)
+
+
+def known(finds: dict[str, str], said: str) -> bool:
+    return any(re.match(words, said, re.DOTALL) for words in finds.values())
 
 
 def attempts(
