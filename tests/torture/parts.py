@@ -23,6 +23,7 @@ import faults  # noqa: E402
 import hostile  # noqa: E402
 import lives  # noqa: E402
 import mutants  # noqa: E402
+import power  # noqa: E402
 import product  # noqa: E402
 import product_races  # noqa: E402
 import race  # noqa: E402
@@ -30,6 +31,7 @@ import secrets_watch  # noqa: E402
 import state_machine  # noqa: E402
 import subjects  # noqa: E402
 import world  # noqa: E402
+from loop import FILESYSTEMS  # noqa: E402
 from sandbox import Sandbox  # noqa: E402
 from subjects import OURS, Subject  # noqa: E402
 
@@ -354,3 +356,30 @@ def histories(scale: float) -> list[Row]:
             row.others[subject.name] = there.lost
             row.note += f"; {subject.name}: of {there.histories}"
     return [row]
+
+
+def powerless(scale: float) -> list[Row]:
+    """The power is cut: each case on each filesystem, in each of a kernel's habits."""
+    rows = []
+    for number, filesystem in enumerate(FILESYSTEMS):
+        starts = power.starts(filesystem)
+        starts = starts[number :: max(1, min(round(1 / scale), len(starts) // 3))]
+        row = Row(f"power {filesystem}", 0, 0, note=f"of {len(starts)} starts")
+        for subject in (OURS, *others()):
+            # At each flush, where nothing is written without one; elsewhere by chance.
+            most = (1000, 10) if subject is OURS and scale >= 1 else (4, 4)
+            tried = lost = 0
+            for start, done in power.starts_cut(subject, starts, most, CORES):
+                tried += done.tried
+                lost += len(done.lost)
+                for why in done.lost if subject is OURS else ():
+                    note(f"LOST power {start}: {why}")
+                if done.unfit and subject is OURS:
+                    raise AssertionError(f"{start}: {done.unfit}")
+            if subject is OURS:
+                row.tried, row.lost = tried, lost
+            else:
+                row.others[subject.name] = lost
+                row.note += f"; {subject.name}: of {tried}"
+        rows.append(row)
+    return rows
