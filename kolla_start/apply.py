@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix as os
 
 from kolla_start import accounts, kernel, log, progress, records
-from kolla_start.disk import planted, remove, source, storage, write
+from kolla_start.disk import planted, read, remove, source, storage, write
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.errors import Failed, cause
@@ -257,15 +257,16 @@ def _copy(path: str, node: Node, sync: bool, over: bool) -> None:
     if node.kind == FILE:
         attributes = node.attributes()
         capable = "security.capability" in (attributes or ())
-        if capable and not accounts.capable(accounts.CAP_SETFCAP):
+        if capable and not accounts.capable(read.CAP_SETFCAP):
             log.warning(f"{path}: its capabilities are left out; start with --cap-add SETFCAP")
         write.copy_file(found, path, node.uid, node.gid, node.mode, attributes, sync, over)
     elif node.kind == LINK:
         write.make_link(path, found.target, node.uid, node.gid, over)
     elif node.kind == DIRECTORY:
         write.make_directory(path, None)
-        planted.set_owner(path, node.uid, node.gid, node.mode)
         write.set_attributes(path, node.attributes())
+        # Last: an ACL has a mode of its own.
+        planted.set_owner(path, node.uid, node.gid, node.mode)
     else:
         write.make_special(path, found.status, over)
 

@@ -61,6 +61,9 @@ def test_the_timer_ends_before_the_service(sandbox: Sandbox) -> None:
     sandbox.document({"command": ["python3", "-c", report]})
     done = sandbox.start()
     assert done.stdout == "(0.0, 0.0) 0\n", (done.stdout, done.stderr)
+    env = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
+    done = sandbox.run(["perl", "-e", "alarm 50; exec @ARGV", "kolla_start"], env=env)
+    assert done.stdout.startswith("(4") or done.stdout.startswith("(50"), done.stdout
 
 
 def test_a_service_that_fills_what_is_removed(sandbox: Sandbox) -> None:
