@@ -307,7 +307,10 @@ def bounded(scale: float) -> list[Row]:
 
 def mistakes(scale: float) -> list[Row]:
     """Mutants of this program; a lost one is a mistake that no test noticed."""
-    here = mutants.run(max(2, int(mutants.COUNT * scale)), mutants.SEED, CORES)
+    count = int(mutants.COUNT * scale)
+    if count < 7:  # one that survives takes as long as all tests
+        return [Row("mutants", 0, 0, note="from TORTURE=0.05 on")]
+    here = mutants.run(count, mutants.SEED, CORES)
     done = f"{len(here.killed)} killed, {len(here.equivalent)} no mistakes"
     return [Row("mutants", here.tried, len(here.holes), note=done)]
 
@@ -329,7 +332,9 @@ def _shrunk(job: tuple[Subject, int]) -> str:
 
 def histories(scale: float) -> list[Row]:
     """Each step held against the oracle. Upstream's: what the document names, and nothing else."""
-    began = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**9))
+    # Where they are few they are the same ones each time: CI is no place to find a new loss.
+    other = random.SystemRandom().randrange(10**9) if scale >= 0.05 else 12
+    began = int(os.environ.get("SEED") or other)
     note(f"histories: SEED={began} makes the same ones again")
     with ProcessPoolExecutor(CORES, mp_context=get_context("fork")) as pool:
 
