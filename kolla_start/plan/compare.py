@@ -124,7 +124,9 @@ class Comparison:
             for name in read.names(path):
                 if name not in within:
                     extra = join(path, name)
-                    minor = node.part != RESTORE and extra not in self._draft.records.placed
+                    before = self._draft.records
+                    ours = extra in before.placed or extra in before.originals
+                    minor = node.part != RESTORE and not ours
                     self._remove(extra, node, "not in the source", minor)
 
     def _link(self, path: str, node: Node, status: os.stat_result) -> None:

@@ -301,3 +301,13 @@ def test_what_comes_back_with_an_acl_has_the_mode_that_files_give_it(box: Sandbo
     applied(box, document(entry("one", "/app/conf")))
     applied(box, document(files=[{"path": "/app/conf/a", "owner": "root", "perm": "0755"}]))
     assert box.mode("/app/conf/a") == 0o755
+
+
+def test_check_counts_what_left_from_within_a_copied_directory(box: Sandbox) -> None:
+    directory = entry("flat", "/app/copy")
+    applied(box, document(directory, entry("one", "/app/copy/inside")))
+    box.document(document(directory))
+    check = box.set_configs("--check")
+    assert (check.returncode, "/app/copy/inside" in check.stderr) == (1, True)
+    applied(box, document(directory))
+    assert not box.exists("/app/copy/inside")
