@@ -36,7 +36,7 @@ _undo_make()
 _left_out: list[tuple[str, str]] = []
 
 # Of Debian's packages in setup.sh, what tests start by name.
-_PROGRAMS = frozenset("memcached openssl podman setfacl getfacl strace sudo".split())
+_PROGRAMS = frozenset("memcached openssl podman setfacl getfacl setcap getcap strace sudo".split())
 
 
 @pytest.hookimpl(wrapper=True)

@@ -25,7 +25,7 @@ install() {
 
 needed=(python3-venv)
 if [[ ${purpose} != demo ]]; then
-    needed+=(acl attr ca-certificates debootstrap dumb-init e2fsprogs memcached openssl podman rsync runc strace sudo xfsprogs)
+    needed+=(acl attr ca-certificates debootstrap dumb-init e2fsprogs libcap2-bin memcached openssl podman rsync runc strace sudo xfsprogs)
 fi
 missing=()
 for package in "${needed[@]}"; do
