@@ -368,7 +368,8 @@ def powerless(scale: float) -> list[Row]:
     rows = []
     for number, filesystem in enumerate(FILESYSTEMS):
         starts = power.starts(filesystem)
-        starts = starts[number :: max(1, min(round(1 / scale), len(starts) // 3))]
+        few = 1 if scale < 0.05 else 3
+        starts = starts[number :: max(1, min(round(1 / scale), len(starts) // few))]
         row = Row(f"power {filesystem}", 0, 0, note=f"of {len(starts)} starts")
         for subject in (OURS, *others()):
             # At each flush, where nothing is written without one; elsewhere by chance.
