@@ -211,6 +211,7 @@ def powerless(scale: float) -> list[Row]:
                     note(f"LOST power {start}: {why}")
                 if done.unfit and subject is OURS:
                     raise AssertionError(f"{start}: {done.unfit}")
+            note(f"{row.kind}, {subject.name}: {tried} cuts, lost {lost}")
             if subject is OURS:
                 row.tried, row.lost = tried, lost
             else:
