@@ -60,6 +60,9 @@ SENSELESS: Rules = {
     "certificates, records and scripts have their own place, which can be of any plain kind": (
         lambda _, place, work: bool(work.base) and place not in (OWN, GROUP, STICKY, BELOW)
     ),
+    "a FIFO in place of the script is waited for by bash, as the service: nobody else is harmed": (
+        lambda plant, _, work: work.path and plant.name == "FIFO"
+    ),
     "what lies beside a source is of concern to who reads": (
         lambda _, place, work: place == BESIDE and not work.reads
     ),
