@@ -4,9 +4,12 @@ Calls of a start are made to fail with EIO one by one (a wide sample; torture.py
 traceback, never exit 2, and --check never says "unchanged" of what it could not see.
 """
 
+import os
+
 import pytest
 from documents import document, entry
 from moments import Moment, failing_at, moments, sample
+from outcomes import applied
 from sandbox import CONFIG_FILES, Sandbox
 
 # What is no business with files; a call that starts a process; what the interpreter itself reads.
@@ -102,3 +105,21 @@ def test_a_call_that_fails(how: str, error: str) -> None:
                 lost[str(moment)] = "the next start fails"
     summary = "\n".join(f"{where}\n    {why}" for where, why in lost.items())
     assert not lost, f"{len(lost)} of {len(found)}:\n{summary}"
+
+
+def test_a_link_that_cannot_be_put_in_place() -> None:
+    def plant(box: Sandbox) -> None:
+        box.symlink("nowhere", f"{CONFIG_FILES}/tree/link")
+        box.document(document(entry("tree", "/etc/made", merge=True, preserve_properties=True)))
+
+    with Sandbox() as box:
+        plant(box)
+        (moment,) = [each for each in moments(box, ['"link"']) if each.call.startswith("rename")]
+    with Sandbox() as box:
+        plant(box)
+        done = failing_at(box, moment, "EIO")
+        assert done.returncode == 1
+        assert "/etc/made/link: Input/output error" in done.stderr
+        assert os.listdir(box.host("/etc/made")) == []
+        applied(box)
+        assert box.readlink("/etc/made/link") == "nowhere"

@@ -230,3 +230,22 @@ def test_the_user_or_the_group_alone_is_wrong(sandbox: Sandbox, owner: str) -> N
     applied(sandbox, document(permissions=[tree, {"path": "/srv/one", "owner": "nova"}]))
     for path in ("/srv/top", "/srv/top/file", "/srv/one"):
         assert sandbox.owner(path) == (4321, 4321)
+
+
+def test_a_directory_that_is_made_for_a_destination(sandbox: Sandbox) -> None:
+    sandbox.adduser("nova", 4321)
+    sandbox.source("s", "s")
+    named = {"path": "/etc/made", "owner": "nova", "perm": "0750"}
+    applied(sandbox, document(entry("s", "/etc/made/s"), permissions=[named]))
+    assert sandbox.owner("/etc/made") == (4321, 4321) and sandbox.mode("/etc/made") == 0o750
+
+
+def test_a_service_whose_uid_has_changed(sandbox: Sandbox) -> None:
+    """What lay where the old uid alone could write follows, however private it is."""
+    for name, uid in (("nova", 4321), ("before", 4320)):
+        sandbox.adduser(name, uid, groups=["kolla"])
+    sandbox.mkdir("/var/lib/nova", 0o755, "before:kolla")
+    sandbox.write("/var/lib/nova/key", "", "before:kolla", 0o600)
+    tree = {"path": "/var/lib/nova", "owner": "nova", "recurse": True}
+    applied(sandbox, document(permissions=[tree]))
+    assert sandbox.owner("/var/lib/nova/key") == (4321, 4321)

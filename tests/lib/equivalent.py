@@ -32,6 +32,7 @@ EQUIVALENT = {
     "plan/draft.py Draft.stands: False -> True (2)": (
         "of what lies deeper the same is said: nothing of the disk is seen there"
     ),
+    "plan/permissions.py Rules._about: 1 -> 2": "the part that is taken of the names is the same",
     "plan/sources.py Made.__init__: '' -> 'X'": (
         "the target of a link; without a source it is a directory"
     ),

@@ -75,6 +75,27 @@ def test_parents_stay_while_something_else_is_in_them(sandbox: Sandbox) -> None:
     assert not sandbox.exists("/etc/one")
 
 
+def test_parents_stay_for_what_comes_in_place_of_what_left(sandbox: Sandbox) -> None:
+    sandbox.source("a", "a")
+    apply(sandbox, document(entry("a", "/etc/one/a")))
+    sandbox.document(document(entry("a", "/etc/one/b")))
+    check = sandbox.set_configs("--check")
+    assert check.returncode == 1
+    assert "/etc/one/a" in check.stderr and "/etc/one:" not in check.stderr
+    apply(sandbox, document(entry("a", "/etc/one/b")))
+    settled(sandbox)
+    apply(sandbox, document())
+    assert not sandbox.exists("/etc/one")
+
+
+def test_parents_are_root_s_where_a_directory_passes_its_group_on(sandbox: Sandbox) -> None:
+    sandbox.source("a", "a")
+    apply(sandbox, document(entry("a", "/var/log/kolla/one/a")))
+    assert sandbox.owner("/var/log/kolla/one") == (0, 0)
+    assert sandbox.mode("/var/log/kolla/one") == 0o755
+    settled(sandbox)
+
+
 def test_a_directory_without_merge_ends_up_equal_to_the_source(sandbox: Sandbox) -> None:
     sandbox.source("conf.d/a", "a")
     sandbox.source("conf.d/sub/b", "b")

@@ -7,7 +7,7 @@ other, entries of opposite kinds at one path: in one document and across two.
 import pytest
 from documents import document, entry
 from outcomes import applied, as_first, gives_back, refused, settled, tree
-from sandbox import Sandbox
+from sandbox import CONFIG_FILES, Sandbox
 
 APP = "/etc/app"
 SHARE = "/usr/share/app"
@@ -195,3 +195,28 @@ def test_an_original_that_is_a_link_is_followed_as_it_was_in_place(
     over = entry("f", "/srv/app/link", owner="svc")
     looks = entry("/srv/app/link", "/srv/copy", owner="svc")
     assert as_first(plant, [document(over), document(looks, over)], "/srv") == 1
+
+
+# --- what one document copies, and the next one otherwise ---------------------------------------
+
+
+@pytest.mark.parametrize(
+    "earlier", [entry("f", "/opt/made/inner"), entry("d", "/opt/made", perm="0755")]
+)
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_copy_is_taken_over_by_another_entry(earlier: dict[str, str], merge: bool) -> None:
+    last = entry("d", "/opt/made", perm="0755", merge=merge)
+    assert as_first(image_file, [document(earlier), document(last)], "/opt/made") == 0
+
+
+def test_a_merge_into_a_link_of_an_earlier_entry(sandbox: Sandbox) -> None:
+    """It leads nowhere in the mount, and to a directory of the image where it is put."""
+    image_file(sandbox)
+    sandbox.write("/opt/made/there/own", "own")
+    sandbox.symlink("there", f"{CONFIG_FILES}/tree/link")
+    tree_with_link = entry("tree", "/opt/made", merge=True, preserve_properties=True)
+    into = entry("d", "/opt/made/link", perm="0755", merge=True)
+    applied(sandbox, document(tree_with_link, into))
+    assert sandbox.readlink("/opt/made/link") == "there"
+    assert sandbox.read("/opt/made/there/inner") == "inner of the mount"
+    assert sandbox.read("/opt/made/there/own") == "own"
