@@ -19,8 +19,6 @@ _LARGEST_ID = 2**32 - 2  # the next one means "leave it alone" to chown(2) and s
 _CAP_CHOWN = 0
 _CAP_FOWNER = 3
 _CAP_FSETID = 4
-CAP_SYS_ADMIN = 21
-CAP_SETFCAP = 31
 
 
 class UnknownOwner(Exception):

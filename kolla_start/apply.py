@@ -10,7 +10,7 @@ from __future__ import annotations
 import posix as os
 
 from kolla_start import accounts, kernel, log, progress, records
-from kolla_start.disk import planted, remove, source, write
+from kolla_start.disk import planted, read, remove, source, storage, write
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.errors import Failed, cause
@@ -105,7 +105,7 @@ def _hand_over(step: Placing, found: planted.Found) -> None:
 
 
 def _failed(error: OSError, path: str) -> Failed:
-    return Failed(f"{cause(error, path)}; the next start goes on from here")
+    return Failed(f"{cause(error, path, 'mend it')}; the next start goes on from here")
 
 
 def _replace(plan: Plan, home: Home) -> None:
@@ -167,21 +167,29 @@ def _keep(save: Save) -> None:
     progress.about(f"keeping {save.path}", len(save.tree))
     remove.remove(save.kept)  # the beginning that a killed run made, recorded nowhere
     for made in write.make_parents(save.kept):
-        write.sync_directory(split(made)[0])
+        storage.sync_directory(split(made)[0])
     for path, node in save.tree:
         progress.done += 1
         try:
             _copy(path, node, sync=True, over=False)
             if node.kind != FILE:  # a file has seen to it
-                write.sync_directory(split(path)[0])
+                storage.sync_directory(split(path)[0])
         except OSError as error:
             raise _failed(error, path) from error
 
 
 def _flush_restored(steps: list[Step]) -> None:
     """What was given back or taken away is in the storage before its original is forgotten."""
-    for place in {split(step.path)[0] for step in steps if step.part == RESTORE}:
-        write.sync_directory(place)
+    given_back = [step for step in steps if step.part == RESTORE]
+    places = {split(step.path)[0] for step in given_back}
+    for step in given_back:
+        # Owner and mode are its own: no flush of what it lies in brings them there.
+        if isinstance(step, Placing) and step.node.is_directory():
+            places.add(step.path)
+        elif isinstance(step, SetOwner):
+            storage.sync_file(step.path)
+    for place in places:
+        storage.sync_directory(place)
 
 
 # --- steps -------------------------------------------------------------------------------------
@@ -249,15 +257,16 @@ def _copy(path: str, node: Node, sync: bool, over: bool) -> None:
     if node.kind == FILE:
         attributes = node.attributes()
         capable = "security.capability" in (attributes or ())
-        if capable and not accounts.capable(accounts.CAP_SETFCAP):
+        if capable and not accounts.capable(read.CAP_SETFCAP):
             log.warning(f"{path}: its capabilities are left out; start with --cap-add SETFCAP")
         write.copy_file(found, path, node.uid, node.gid, node.mode, attributes, sync, over)
     elif node.kind == LINK:
         write.make_link(path, found.target, node.uid, node.gid, over)
     elif node.kind == DIRECTORY:
         write.make_directory(path, None)
-        planted.set_owner(path, node.uid, node.gid, node.mode)
         write.set_attributes(path, node.attributes())
+        # Last: an ACL has a mode of its own.
+        planted.set_owner(path, node.uid, node.gid, node.mode)
     else:
         write.make_special(path, found.status, over)
 
@@ -309,9 +318,9 @@ def settle(plan: Plan, home: Home) -> None:
 
     No later start looks at it again. Raises Failed with the path and the cause.
     """
+    tops = [top for top, _ in plan.rules.trees()]
     try:
-        for path in (*plan.files, home.run_command, home.options):
-            write.sync_file(path)
+        storage.sync_filesystems((*plan.paths, *tops, home.run_command, home.options))
         write.make_marker(home.configured)
     except OSError as error:
         raise Failed(cause(error, home.configured)) from error

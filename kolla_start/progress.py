@@ -22,6 +22,7 @@ SECONDS = 5.0
 
 done = 0  # of what is counted, since about(); whoever counts adds to it
 
+_inherited = (0.0, 0.0)
 _what = ""
 _total = 0
 _ticks = -1  # since a bounded call began, -1 where there is none
@@ -32,13 +33,14 @@ class TooLong(Exception):
 
 
 def begin() -> None:
-    about("planning")
+    global _inherited
     _signal.signal(_signal.SIGALRM, _tick)
-    _signal.setitimer(_signal.ITIMER_REAL, SECONDS, SECONDS)
+    _inherited = _signal.setitimer(_signal.ITIMER_REAL, SECONDS, SECONDS)
 
 
 def end() -> None:
-    _signal.setitimer(_signal.ITIMER_REAL, 0)
+    """The timer that somebody had set before us goes on."""
+    _signal.setitimer(_signal.ITIMER_REAL, *_inherited)
     _signal.signal(_signal.SIGALRM, _signal.SIG_DFL)
 
 

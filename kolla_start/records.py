@@ -24,7 +24,7 @@ import posix as os
 import stat
 
 from kolla_start import kernel, log
-from kolla_start.disk import read, remove, walk, write
+from kolla_start.disk import read, remove, storage, walk, write
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document.text import parse_json, to_json
 from kolla_start.errors import refuse
@@ -298,7 +298,7 @@ def prepare(place: Home) -> None:
         for path in planted:
             _put_away(path)
     for made in write.make_parents(place.lock):
-        write.sync_directory(split(made)[0])
+        storage.sync_directory(split(made)[0])
     status = read.lstat(place.defaults)
     if status is None or stat.S_IMODE(status.st_mode) != 0o700 or status.st_uid != os.geteuid():
         write.make_directory(place.defaults, 0o700)

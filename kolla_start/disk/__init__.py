@@ -11,5 +11,6 @@ business.
     source   what is copied, and that it still is what the plan saw
     write    what is put there, whole or not at all
     remove   what goes
+    storage  what has reached the storage
     sweep    owners of whole trees: `tree` and `level` walk them, `ahead` waits for slow storage
 """

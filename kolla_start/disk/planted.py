@@ -174,8 +174,8 @@ def foreign(found: Directory) -> str | None:
     if found.mover in (ROOT_ONLY, owner) or trusted(owner):
         return None
     for given in declared():
-        gives = owner == given.uid or owner in given.owners
-        if gives and (given.copied or given.leads_through(found.real)):
+        there = given.leads_through(found.real)
+        if (owner == given.uid and (given.copied or there)) or (owner in given.owners and there):
             return None
     return _FOREIGN % (found.real, owner, "removed")
 

@@ -10,7 +10,7 @@ import errno
 import posix as os
 import stat
 
-from kolla_start import accounts, kernel
+from kolla_start import kernel
 from kolla_start.disk import walk
 from kolla_start.disk.walk import ACL, Unsafe, split
 
@@ -253,14 +253,18 @@ def lacking(fd: int, wanted: dict[str, bytes] | None, more: bool = False) -> str
     return ""
 
 
-# What a process needs to set those of a class, xattr(7) and capabilities(7).
-_PRIVILEGED = {"security": accounts.CAP_SETFCAP, "trusted": accounts.CAP_SYS_ADMIN}
+# What a process needs to set those of a class: xattr(7), capabilities(7), linux/capability.h.
+CAP_SYS_ADMIN, CAP_SETFCAP = 21, 31
+_PRIVILEGED = {"security": CAP_SETFCAP, "trusted": CAP_SYS_ADMIN}
 
 
 def _can_hold(fd: int, name: str) -> bool:
     needs = _PRIVILEGED.get(name.partition(".")[0])
-    if needs is not None and not accounts.capable(needs):
-        return False
+    if needs is not None:
+        from kolla_start import accounts
+
+        if not accounts.capable(needs):
+            return False
     try:
         os.getxattr(fd, name)
     except OSError as error:

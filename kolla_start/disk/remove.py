@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import errno
 import posix as os
+import time
 
 from kolla_start.disk import planted, read, walk
 from kolla_start.disk.walk import LIST, PATH_MAX, WIDE, Directory, Unsafe, identity, split
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 # Every temporary file begins so: a start that follows a kill removes what is left of them.
 TEMPORARY = ".kolla_start."
+_TRIES = 3  # times that a directory is listed again for what came there meanwhile
 
 
 def remove(path: str) -> None:
@@ -39,7 +37,7 @@ def remove(path: str) -> None:
     except (IsADirectoryError, PermissionError) as refused:
         if not _go_through(at, name, path, goes=True):
             raise OSError(refused.errno, refused.strerror, path) from None
-        os.rmdir(name, dir_fd=at.fd)
+        _remove_emptied(name, at.fd, path)
 
 
 def set_aside(path: str) -> str | None:
@@ -104,92 +102,109 @@ def refuse_foreign(path: str) -> None:
     _go_through(walk.directory(parent), name, path, goes=False)
 
 
-class _Above:
-    """A directory that was gone below: what it was, and which directories in it are left to do.
+class _Level:
+    """A directory of a tree: open, or left while what is in one of its own is done.
 
-    A tree can be deeper than memory is large, so as little as can be is kept of it; of a wide one,
-    whose entries are still being listed (`rest`), the open directory.
+    A tree can be deeper than memory is large, so as little as can be is kept of what is left.
     """
 
-    __slots__ = ("here", "identity", "mover", "names", "real", "rest")
+    __slots__ = (
+        "_began", "_identity", "_mover", "_names", "_real", "_tries", "here", "last", "more",
+    )  # fmt: skip
 
-    def __init__(self, here: Directory, names: list[str], rest: Iterator[str] | None) -> None:
-        self.identity = identity(here.status)
-        self.mover = here.mover
-        self.real = here.real
-        self.names = names
-        self.rest = rest
-        self.here = here if rest is not None else None
-        if rest is None:
+    def __init__(self, here: Directory, mount: bytes) -> None:
+        if read.mount_of(here.fd) != mount:
             os.close(here.fd)
+            raise OSError(errno.EBUSY, "a mount point in a tree to be removed", here.real)
+        self.here: Directory | None = here
+        self.last = ""  # the directory in it that was gone into
+        self.more = True  # whether it is to be listed once more
+        self._names: list[str] = []
+        self._tries = _TRIES
+        self._began = time.time()
+        self._real = here.real
+        self._mover = here.mover
 
-    def again(self, below: int) -> Directory:
-        """It, open, from a directory that was in it. Raises OSError where it was moved."""
-        up = os.open("..", LIST, dir_fd=below)
-        found = self.here or _directory(up, self.real, os.fstat(up), self.mover)
-        same = identity(os.fstat(up)) == self.identity
-        if self.here is not None or not same:
-            os.close(up)
-        if not same:
-            raise OSError(errno.EAGAIN, "moved while it was being removed", self.real)
-        return found
+    def inner(self, goes: bool) -> str | None:
+        """The next directory in it; None where all are done."""
+        while not self._names:
+            if not self.more or self.here is None:
+                return None
+            self._names, self.more = _within(self.here, goes, "" if goes else self.last)
+            if goes and self._names:
+                # What comes there meanwhile goes as well, but not for ever.
+                if not self.more or _has_come(self.here.fd, self._names[0], self._began):
+                    self._tries -= 1
+                self.more = self._tries > 0
+        self.last = self._names.pop()
+        return self.last
 
     def leave(self) -> None:
         if self.here is not None:
+            self._identity = identity(self.here.status)
             os.close(self.here.fd)
+            self.here = None
+
+    def again(self, below: Directory) -> int:
+        """Open it from a directory that was in it. Raises OSError where that was moved."""
+        up = os.open("..", LIST, dir_fd=below.fd)
+        status = os.fstat(up)
+        if identity(status) != self._identity:
+            os.close(up)
+            raise OSError(errno.EAGAIN, "moved while it was being removed", self._real)
+        self.here = _directory(up, self._real, status, self._mover)
+        return up
 
 
 def _go_through(at: Directory, name: str, path: str, goes: bool) -> bool:
     """Ask of all that is in a directory of an open one whether it may go; False if it is none.
 
-    `goes`: what may go is removed, at any depth. Holds one descriptor, and two of each wide
-    directory; the way back up is "..", checked to be the directory it came from. Raises Unsafe
-    (planted.foreign()), and OSError: EBUSY where something is mounted in it, EAGAIN where it was
-    moved meanwhile.
+    `goes`: what may go is removed, at any depth. Holds two descriptors at most; the way back up is
+    "..", checked to be the directory it came from. Raises Unsafe (planted.foreign()), and OSError:
+    EBUSY where something is mounted in it, EAGAIN where it was moved meanwhile, ENOTEMPTY where
+    somebody fills it as fast as it is emptied.
     """
-    from itertools import islice
-
-    try:
-        here = _enter(at, name)
-    except OSError:
-        return False
     mount = read.mount_of(at.fd)
-    above: list[tuple[_Above, str]] = []
-    names: list[str] = []
-    rest: Iterator[str] | None = _within(here, goes)
+    levels: list[_Level] = []
+    try:
+        levels.append(_Level(_enter(at, name), mount))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     try:
         while True:
-            if not names and rest is not None:
-                if read.mount_of(here.fd) != mount:
-                    raise OSError(errno.EBUSY, "a mount point in a tree to be removed", path)
-                names = list(islice(rest, WIDE))
-                if len(names) < WIDE:
-                    rest = None
-            if names:
-                inner = names.pop()
+            level = levels[-1]
+            inner, here = level.inner(goes), level.here
+            assert here is not None
+            if inner is not None:
                 try:
                     below = _enter(here, inner)
-                except FileNotFoundError:
-                    continue
-                above.append((_Above(here, names, rest), inner))
-                here, names, rest = below, [], _within(below, goes)
-                continue
-            if not above:
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # A running service may remove its own.
+                level.leave()
+                levels.append(_Level(below, mount))
+            elif len(levels) == 1:
                 return True
-            last, emptied = above[-1]
-            done = here.fd
-            here = last.again(done)
-            above.pop()
-            os.close(done)
-            names, rest = last.names, last.rest
-            if goes:
-                os.rmdir(emptied, dir_fd=here.fd)
-                if not names and rest is None:
-                    rest = _within(here, goes)  # what came there meanwhile goes as well
+            else:
+                up = levels[-2].again(here)
+                level.leave()
+                levels.pop()
+                if goes:
+                    _remove_emptied(levels[-1].last, up, path)
     finally:
-        os.close(here.fd)
-        for each, _ in above:
-            each.leave()
+        for level in levels[-2:]:
+            level.leave()
+
+
+def _remove_emptied(name: str, at: int, path: str) -> None:
+    try:
+        os.rmdir(name, dir_fd=at)
+    except FileNotFoundError:
+        pass  # A running service may remove its own.
+    except OSError as error:
+        said = error.strerror
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            said = "somebody fills it as fast as it is emptied"
+        raise OSError(error.errno, said, path) from None
 
 
 def _enter(at: Directory, name: str) -> Directory:
@@ -209,14 +224,43 @@ def _directory(fd: int, real: str, status: os.stat_result, mover: int) -> Direct
     return Directory(fd, real, status, walk.ROOT_ONLY if free else mover, free)
 
 
-def _within(here: Directory, goes: bool) -> Iterator[str]:
-    """The names of the directories in an open one; `goes`: everything else in it is removed."""
-    foreign = planted.foreign(here)
+def _within(here: Directory, goes: bool, after: str) -> tuple[list[str], bool]:
+    """Names of directories in an open one, to be taken from the end, and whether there are more.
+
+    `goes`: everything else is removed on the way. Else the names that follow `after` in order.
+    """
+    foreign, names, more = planted.foreign(here), [], False
     with os.scandir(here.fd) as entries:
         for entry in entries:
             if foreign:
                 raise Unsafe(foreign)
-            if entry.is_dir(follow_symlinks=False):
-                yield entry.name
-            elif goes:
-                os.unlink(entry.name, dir_fd=here.fd)
+            if not entry.is_dir(follow_symlinks=False):
+                if goes:
+                    _unlink(entry.name, here.fd)
+            elif goes or entry.name > after:
+                names.append(entry.name)
+                if len(names) < (WIDE if goes else 2 * WIDE):
+                    continue
+                more = True
+                if goes:
+                    return names, True
+                names.sort()
+                del names[WIDE:]
+    more = more or len(names) > WIDE
+    names.sort(reverse=True)
+    return names[-WIDE:], more
+
+
+def _has_come(at: int, name: str, since: float) -> bool:
+    """Whether what is in an open directory was made, or changed, after a time (epoch seconds)."""
+    try:
+        return os.stat(name, dir_fd=at, follow_symlinks=False).st_ctime > since
+    except FileNotFoundError:
+        return True
+
+
+def _unlink(name: str, at: int) -> None:
+    try:
+        os.unlink(name, dir_fd=at)
+    except FileNotFoundError:
+        pass  # A running service may remove its own.

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _SAMPLE = 8  # entries by which a walk tells slow storage: every one of them takes
 _SLOW_SECONDS = 200e-6  # or longer; local storage answers in a few microseconds
+_OPEN_LISTINGS = 6  # of wide directories, two descriptors each; a start works with 64
 _OPEN_LEVELS = 12  # directories held open; those above are found again through ".."
 
 
@@ -209,7 +210,7 @@ class _Tree:
                     _mend(self._sweep, level, entry.name, kind, wanted)
             elif constant is not None and not is_directory:
                 right.add(kind)
-            if len(level.inner) == WIDE:
+            if len(level.inner) == WIDE and _may_wait(self.levels):
                 return
         level.listed()
 
@@ -243,14 +244,24 @@ class _Tree:
             level.leave()
 
 
+def _may_wait(levels: list[Level]) -> bool:
+    """Whether one more listing may stay open: only so many do, of however many wide directories."""
+    return sum(level.rest is not None for level in levels) <= _OPEN_LISTINGS
+
+
 def _give(sweep: Sweep, level: Level, name: str) -> None:
     """Give away a directory whose turn it was put off for."""
-    kind = level.owed.pop(name, None)
-    if kind is not None:
-        wanted = sweep.wanted(level.path, join(level.path, name))
-        if wanted is not None:
-            sweep.settle()
-            _mend(sweep, level, name, kind, wanted)
+    kind, path = level.owed.pop(name, None), join(level.path, name)
+    if kind is None:
+        return
+    try:
+        wanted = sweep.wanted(level.path, path)
+    except Unsafe as error:
+        sweep.failed(path, error)
+        return
+    if wanted is not None:
+        sweep.settle()
+        _mend(sweep, level, name, kind, wanted)
 
 
 def _link(

@@ -14,7 +14,7 @@ import errno
 import posix as os
 import stat
 
-from kolla_start.disk import planted, read, remove, walk
+from kolla_start.disk import planted, read, remove, storage, walk
 from kolla_start.disk.walk import ACL, Unsafe, split
 
 TYPE_CHECKING = False
@@ -132,7 +132,7 @@ def make_marker(path: str) -> None:
     """Make an empty file, 0600, that is there or not: down to the storage (fsync(2))."""
     at, name = _entry(path)
     os.close(os.open(name, _CREATE, 0o600, dir_fd=at))
-    sync_directory(split(path)[0])
+    storage.sync_directory(split(path)[0])
 
 
 def make_directory(path: str, mode: int | None) -> None:
@@ -205,35 +205,6 @@ def give_times(fd: int, status: os.stat_result) -> None:
     os.utime(f"/proc/self/fd/{fd}", ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def sync_file(path: str) -> None:
-    """Bring a regular file and its name to the storage (fsync(2)), if there is one."""
-    if _sync(path, read.READ, stat.S_ISREG):
-        sync_directory(split(path)[0])
-
-
-def sync_directory(path: str) -> None:
-    """Bring the names in a directory to the storage (fsync(2)), if there is one."""
-    _sync(path, walk.LIST, stat.S_ISDIR)
-
-
-def _sync(path: str, flags: int, kind: Callable[[int], bool]) -> bool:
-    """Whether there is one. Every step is taken: whose it is by now does not matter for that."""
-    parent, name = split(path)
-    try:
-        fd = os.open(name or ".", flags, dir_fd=walk.as_it_is.directory(parent).fd)
-    except OSError as error:
-        if error.errno in read.NOTHING or error.errno == errno.ENXIO:
-            return False
-        raise OSError(error.errno, error.strerror, path) from None
-    try:
-        found = kind(os.fstat(fd).st_mode)
-        if found:
-            os.fsync(fd)
-        return found
-    finally:
-        os.close(fd)
-
-
 def lock(path: str, create: bool, waiting: Callable[[], None]) -> int | None:
     """Wait for and take the lock file (flock(2)); None if there is none and none may be made.
 
@@ -302,7 +273,7 @@ def _replace(
             raise
         _rewrite(at, name, fill, finish, sync)
     if sync:
-        sync_directory(split(path)[0])
+        storage.sync_directory(split(path)[0])
 
 
 def _rewrite(

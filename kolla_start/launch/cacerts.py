@@ -15,7 +15,7 @@ import posix as os
 import stat
 
 from kolla_start import errors, log, records
-from kolla_start.disk import read, remove, source, walk, write
+from kolla_start.disk import read, remove, source, storage, walk, write
 from kolla_start.disk.walk import Unsafe
 from kolla_start.launch import certificates, service
 from kolla_start.process import run
@@ -220,7 +220,7 @@ def _update(layout: Layout) -> None:
     # Once the record is gone nobody asks for the bundle again: a power cut must not empty it.
     bundle = read.lstat(layout.bundle)
     if bundle is not None and stat.S_ISREG(bundle.st_mode):
-        write.sync_file(layout.bundle)
+        storage.sync_file(layout.bundle)
 
 
 def _remove_dangling(directory: str) -> None:

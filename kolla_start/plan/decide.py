@@ -5,7 +5,7 @@ On the container-start path. It reads the disk and changes nothing.
 
 from __future__ import annotations
 
-from kolla_start import kernel, records
+from kolla_start import kernel, progress, records
 from kolla_start.disk import source
 from kolla_start.disk.walk import Unsafe
 from kolla_start.document import rules
@@ -18,7 +18,6 @@ from kolla_start.plan.gather import gather
 from kolla_start.plan.originals import Originals
 from kolla_start.plan.recorded import record, remove_stale_parents
 from kolla_start.plan.steps import Plan
-from kolla_start.plan.wanted import FILE
 from kolla_start.plan.ways import look_ahead
 
 TYPE_CHECKING = False
@@ -33,6 +32,7 @@ def decide(config: Config, before: Records, home: Home, again: bool) -> Plan:
     Raises Refused with every fault of sources, owners and destinations at once, and Changed where a
     source did not stay as it was while it was looked at.
     """
+    progress.about("planning")
     rules.keep(home.defaults, home.options)
     draft = Draft(before)
     try:
@@ -72,5 +72,5 @@ def _plan(config: Config, draft: Draft, home: Home, again: bool) -> Plan:
         plan.command = text
     options = launch.options_text()
     plan.options = records.recorded(home.options) != (options and options.encode())
-    plan.files = [path for path, node in draft.wanted.nodes.items() if node.kind == FILE]
+    plan.paths = list(draft.wanted.nodes)
     return plan

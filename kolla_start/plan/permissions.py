@@ -17,7 +17,6 @@ from kolla_start.errors import cause
 from kolla_start.plan.draft import Draft, Drawn, is_private_from
 from kolla_start.plan.gather import ids
 from kolla_start.plan.wanted import (
-    CONFIG_FILES,
     DIRECTORY,
     NOTHING,
     PARENT,
@@ -40,11 +39,8 @@ def collect(config: Config, draft: Draft) -> Rules:
     found = Rules(draft.wanted)
     for entry in config.permissions:
         _add(entry, draft, found)
-    for path in found.fold():
-        draft.warn(
-            ("permissions",),
-            f"{path} is given back as another user's, who keeps it private: it stays so; remove it",
-        )
+    for said in found.fold():
+        draft.warn(("permissions",), said)
     return found
 
 
@@ -189,33 +185,33 @@ class Rules:
     def fold(self) -> list[str]:
         """Give the nodes of the final state the owner and mode that `permissions` wants.
 
-        Returns the paths that are not given to anybody else.
+        Returns what is to be said of those that are left as they are.
         """
-        kept: list[str] = []
+        said: list[str] = []
         if not self._count:
-            return kept
-        for node in self._wanted.nodes.values():
-            # A source that is given away is so at every other start.
-            if node.preserve and node.source is not None and node.part == CONFIG_FILES:
-                given = self._of(node.source.real)
-                if given is not None:
-                    node.uid, node.gid = given[:2]
-                    mode = given[3] if node.is_directory() else given[2]
-                    node.mode = node.mode if mode is None else mode
+            return said
         for path, node in self._wanted.nodes.items():
             if node.kind in (NOTHING, PARENT):
                 continue
             for rule in self._about(path):
-                if rule.holds(path):
-                    if is_private_from(rule.owner[0], node, path):
-                        kept.append(path)
-                        break
-                    node.uid, node.gid = rule.owner
-                    if rule.perm is not None:
-                        directory = node.kind == DIRECTORY
-                        node.mode = directory_mode(rule.perm) if directory else rule.perm
-                        node.closed = True
-        return kept
+                try:
+                    if not rule.holds(path):
+                        continue
+                except Unsafe as error:
+                    said.append(str(error))
+                    break
+                if is_private_from(rule.owner[0], node, path):
+                    said.append(
+                        f"{path} is given back as another user's, who keeps it private: it stays "
+                        "so; remove it"
+                    )
+                    break
+                node.uid, node.gid = rule.owner
+                if rule.perm is not None:
+                    directory = node.kind == DIRECTORY
+                    node.mode = directory_mode(rule.perm) if directory else rule.perm
+                    node.closed = True
+        return said
 
     def trees(self) -> list[tuple[str, bool]]:
         """The tops that are to be swept, and whether with all that is in them.

@@ -118,12 +118,12 @@ class Plan:
     command:  the text of /run_command if it is to be written
     options:  whether the options file is to be written, or removed
     rules:    owners and modes of whole trees
-    files:    the regular files of the final state
+    paths:    those of the final state
     warnings: where in the document, and what
     """
 
     __slots__ = (
-        "after", "before", "command", "dropped", "files", "launch", "options", "rules", "saves",
+        "after", "before", "command", "dropped", "launch", "options", "paths", "rules", "saves",
         "steps", "warnings",
     )  # fmt: skip
 
@@ -137,7 +137,7 @@ class Plan:
         self.options = False
         self.launch = launch
         self.rules = rules
-        self.files: list[str] = []
+        self.paths: list[str] = []
         self.warnings: list[Fault] = []
 
     def writes(self) -> bool:

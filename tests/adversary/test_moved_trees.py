@@ -238,3 +238,8 @@ def test_what_a_neighbour_left_in_a_source_vouches_for_nothing(box: Sandbox) -> 
     copy = entry(f"{LOG}/spool", TREE, preserve_properties=True)
     assert FOREIGN in apply(box, given(copy))
     assert box.exists(f"{TREE}/thing/{DEEP}") and box.exists(f"{TREE}/public")
+    # Nor does one that lies where everybody's logs do, for what another entry copies.
+    moved(box, f"{TREE}/thing", CONF)
+    logs = entry(f"{SHARED}/*.log", "/srv/logs/", preserve_properties=True, optional=True)
+    box.write(f"{SHARED}/public.log", "p", "neighbour:kolla", 0o644)
+    refused(box, given(logs, entry("s", CONF, SERVICE, "0640")), FOREIGN)

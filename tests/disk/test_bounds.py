@@ -3,6 +3,8 @@
 import bounds
 import pytest
 from documents import document, entry
+from moments import end
+from outcomes import applied
 from sandbox import Sandbox
 from subjects import OURS
 
@@ -59,3 +61,25 @@ def test_the_timer_ends_before_the_service(sandbox: Sandbox) -> None:
     sandbox.document({"command": ["python3", "-c", report]})
     done = sandbox.start()
     assert done.stdout == "(0.0, 0.0) 0\n", (done.stdout, done.stderr)
+    env = {"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
+    done = sandbox.run(["perl", "-e", "alarm 50; exec @ARGV", "kolla_start"], env=env)
+    assert done.stdout.startswith("(4") or done.stdout.startswith("(50"), done.stdout
+
+
+def test_a_service_that_fills_what_is_removed(sandbox: Sandbox) -> None:
+    """It ends, in whatever way: what came there meanwhile goes as well, but not for ever."""
+    sandbox.adduser("svc", 4321)
+    sandbox.source("tree/file", "x")
+    sandbox.source("rest", "y")
+    sandbox.mkdir("/srv/a")
+    applied(sandbox, document(entry("tree", "/srv/a/top", "svc", "0644")))
+    sandbox.document(document(entry("rest", "/srv/a/top", "svc", "0644")))
+    loop = "import os, itertools\nfor n in itertools.count():\n"
+    loop += " try: os.mkdir(f'/srv/a/top/{n}')\n except FileNotFoundError: pass\n"
+    filling = sandbox.popen(["python3", "-c", loop], user="svc")
+    try:
+        done = sandbox.set_configs(timeout=60)
+        assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr
+    finally:
+        end(filling)
+    applied(sandbox, document(entry("rest", "/srv/a/top", "svc", "0644")))

@@ -87,11 +87,10 @@ class Bare(Running, Changes):
 
     def _hold(self) -> None:
         with contextlib.ExitStack() as stack:
-            disk = stack.enter_context(self._disk.attached()) if self._disk else None
-            self._hold_with(disk)
+            self._hold_with(stack.enter_context(self._disk.attached()) if self._disk else [])
 
-    def _hold_with(self, disk: Sequence[str] | None) -> None:
-        asked = {"private_network": self._private_network, "binds": self._binds, "disk": disk}
+    def _hold_with(self, disks: Sequence[Sequence[str]]) -> None:
+        asked = {"private_network": self._private_network, "binds": self._binds, "disks": disks}
         process = subprocess.Popen(
             [sys.executable, "-IS", "-c", holder.PROGRAM, json.dumps(asked)],
             stdin=subprocess.PIPE,

@@ -25,6 +25,13 @@ EQUIVALENT = {
     "disk/write.py _temporary_name: 8 -> 9": "a longer name, as hard to guess",
     "disk/write.py module: os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW -> "
     "os.O_WRONLY | os.O_CREAT | os.O_EXCL": "with O_EXCL no link is followed, open(2)",
+    "plan/decide.py decide: source.settled() -> pass": (
+        "a start asks again when all is done, and goes on with a new plan; what --check says was "
+        "so when it began, for one generation is read to its end"
+    ),
+    "plan/draft.py Draft.stands: False -> True (2)": (
+        "of what lies deeper the same is said: nothing of the disk is seen there"
+    ),
     "plan/sources.py Made.__init__: '' -> 'X'": (
         "the target of a link; without a source it is a directory"
     ),

@@ -51,6 +51,7 @@ _CHANGES = re.compile(
     re.VERBOSE,
 )
 # One line that says what is wrong and where, and what to do.
+_LINE = re.compile(r"^\d{4}-.*", re.MULTILINE)
 _CLEAR = re.compile(r" ERROR .+[:;] .+")
 
 
@@ -285,6 +286,8 @@ def attempt(
             return REFUSED if _CLEAR.search(said) else NOT_OURS
         if whens[-1] == SHELL and " ERROR " not in said:
             said += " ERROR shell: its own words"
+    if whens[0] == INTERPRETER:
+        said = "\n".join(_LINE.findall(said))  # it goes on after words of its own
     how = judge(box, case, normal, code, said, prepared)
     if how == HALFWAY and whens == (PLANNING,):
         raise Loss(f"exit code {code} before the first change, and something has changed: {said}")
@@ -350,6 +353,10 @@ def _some(job: tuple[Subject, list[Fault], Reference]) -> list[tuple[Fault, Endi
                 found.append((fault, ending))
                 same = ending.how in (REFUSED, NOT_OURS)
     return found
+
+
+def known(finds: dict[str, str], said: str) -> bool:
+    return any(re.match(words, said, re.DOTALL) for words in finds.values())
 
 
 def attempts(

@@ -21,10 +21,10 @@ def setns(fd: int, kind: int) -> None:
 
 
 # Runs as `python -IS -c`; its one argument is JSON: {"binds": [[source, target, readonly]],
-# "private_network": bool, "disk": [device, kind, options] or null: where the upper layer lies, and
-# what is at /srv/volume, instead of in memory}. Says "PID\n" when the new root stands or one line
-# that begins with "error: "; lives until its standard input is closed. Descriptors 3 and 4 of PID 1
-# stay open on the upper layer and on the lower root: that is how they are read from outside.
+# "private_network": bool, "disks": [[device, kind, options]]: where the upper layer lies instead of
+# in memory, and what is at /srv/volume}. Says "PID\n" when the new root stands or one line that
+# begins with "error: "; lives until its standard input is closed. Descriptors 3 and 4 of PID 1 stay
+# open on the upper layer and on the lower root: that is how they are read from outside.
 PROGRAM = r"""
 import ctypes, fcntl, json, os, signal, socket, stat, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -60,15 +60,15 @@ def build():
     for name in ("lower", "disk", "root"):
         os.mkdir("/tmp/" + name)
     mount("/", "/tmp/lower", None, BIND)
-    if asked["disk"]:
-        device, kind, options = asked["disk"]
-        mount(device, "/tmp/disk", kind, 0, options)
+    for place, (device, kind, options) in zip(("", "/volume"), asked["disks"]):
+        os.makedirs("/tmp/disk" + place, exist_ok=True)
+        mount(device, "/tmp/disk" + place, kind, 0, options)
     for name in ("upper", "work"):
         os.makedirs("/tmp/disk/" + name, exist_ok=True)
     root = "/tmp/root"
     mount("overlay", root, "overlay", 0, "lowerdir=/tmp/lower,upperdir=/tmp/disk/upper,"
           "workdir=/tmp/disk/work,redirect_dir=off,index=off,metacopy=off")
-    if asked["disk"]:
+    if asked["disks"]:
         for place in ("/tmp/disk/volume", root + "/srv/volume"):
             os.makedirs(place, exist_ok=True)
         mount("/tmp/disk/volume", root + "/srv/volume", None, BIND)

@@ -50,27 +50,40 @@ FILESYSTEMS = {
 
 
 class Disk:
-    """A filesystem. `furnished`: a sandbox was made on it, and is there when it boots again."""
+    """A filesystem, and perhaps another one for the volume at /srv/volume.
 
-    def __init__(self, filesystem: Filesystem, backing: int, furnished: bool = False) -> None:
+    furnished: a sandbox was made on it, and is there when it boots again.
+    """
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        backing: int,
+        volume: "Disk | None" = None,
+        furnished: bool = False,
+    ) -> None:
         self.filesystem = filesystem
+        self.volume = volume
         self.furnished = furnished
         self.device = ""
         self._backing = backing
 
     @classmethod
-    def made(cls, filesystem: Filesystem) -> "Disk":
-        """A new one. Raises Unusable where the machine has no such filesystem."""
-        return cls(filesystem, _sparse(_made(filesystem)))
+    def made(cls, filesystem: Filesystem, apart: bool = False) -> "Disk":
+        """A new one, or with `apart` two. Raises Unusable where there is no such filesystem."""
+        volume = cls.made(filesystem) if apart else None
+        return cls(filesystem, _sparse(_made(filesystem)), volume)
 
     @contextlib.contextmanager
-    def attached(self) -> Iterator[tuple[str, str, str]]:
-        """What to mount; the device is kept until the end of this or of the mount."""
-        fd, self.device = _attach(self._backing)
-        try:
-            yield self.device, self.filesystem.kind, self.filesystem.options
-        finally:
-            os.close(fd)
+    def attached(self) -> Iterator[list[tuple[str, str, str]]]:
+        """What to mount; the devices are kept until the end of this or of the mounts."""
+        with contextlib.ExitStack() as stack:
+            fd, self.device = _attach(self._backing)
+            stack.callback(os.close, fd)
+            found = [(self.device, self.filesystem.kind, self.filesystem.options)]
+            if self.volume:
+                found += stack.enter_context(self.volume.attached())
+            yield found
 
     def in_use(self) -> bool:
         """Whether the device still is this disk."""
@@ -81,17 +94,19 @@ class Disk:
             return False
 
     def writes(self) -> tuple[int, int]:
-        """How much has reached the device and how much is on its way (iostats.rst)."""
+        """How much has reached the devices and how much is on its way (iostats.rst)."""
         with open(f"{_block(self.device)}/stat") as file:
             fields = file.read().split()
-        return int(fields[4]) + int(fields[11]), int(fields[8])
+        done, coming = self.volume.writes() if self.volume else (0, 0)
+        return done + int(fields[4]) + int(fields[11]), coming + int(fields[8])
 
     def copy(self) -> "Disk":
         """The disk as it is after a power cut now: what has reached the device by one moment."""
         until = time.monotonic() + 30
         while True:
             before = self.writes() if self.in_use() else (0, 0)
-            copy = Disk(self.filesystem, _sparse(self._backing), self.furnished)
+            volume = self.volume.copy() if self.volume else None
+            copy = Disk(self.filesystem, _sparse(self._backing), volume, self.furnished)
             # A write meanwhile could be there without one that the filesystem waited for first.
             if before[1] == 0 and (not self.in_use() or self.writes() == before):
                 return copy
@@ -100,6 +115,8 @@ class Disk:
 
     def close(self) -> None:
         os.close(self._backing)
+        if self.volume:
+            self.volume.close()
 
     def __enter__(self) -> "Disk":
         return self

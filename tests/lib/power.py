@@ -15,7 +15,9 @@ import os
 import random
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
 
 import loop
 from cases import MARK
@@ -23,7 +25,7 @@ from faults import TEMPORARY
 from loop import Disk
 from moments import stopped_after
 from outcomes import difference, settled, tree
-from power_cases import Case
+from power_cases import CASES, Case
 from sandbox import CONFIG_FILES, REMOVED, Change, Sandbox
 from subjects import Subject
 
@@ -38,8 +40,8 @@ CHANGES = (
 
 HABITS = ("lazy", "names first", "data first")
 """lazy: nothing is written before it is flushed; a cut after each flush is each state there is.
-names first: after each call somebody else flushes a file of the same filesystem, and the journal
-with the names, owners and modes of everything goes with it; data wait.
+names first: after each call somebody else flushes a file of the filesystem that / is on, and the
+journal with the names, owners and modes of everything goes with it; data wait.
 data first: after each call the data are written back, and the journal waits for a flush.
 """
 
@@ -81,7 +83,7 @@ class Cut:
 
 def reference(subject: Subject, case: Case, filesystem: str) -> Reference:
     """Raises Unfit, and Unusable where this machine has no loop device or no such filesystem."""
-    with Disk.made(loop.FILESYSTEMS[filesystem]) as disk, subject.box(disk=disk) as box:
+    with Disk.made(loop.FILESYSTEMS[filesystem], case.apart) as disk, subject.box(disk=disk) as box:
         case.plant(box)
         mark, volume = box.mark(), tree(box, _VOLUME)
         case.boot(box)
@@ -91,7 +93,7 @@ def reference(subject: Subject, case: Case, filesystem: str) -> Reference:
             if done.returncode:
                 raise Unfit(f"the earlier document: {done.stderr[-500:]}")
         box.document(case.document)
-        box.run(["sync", "-f", _VOLUME], check=True)
+        box.run(["sync", "-f", "/etc", _VOLUME], check=True)
         before = disk.copy()
     found = Reference(before, mark, volume, {}, {}, {}, {})
     with before.copy() as disk, subject.box(disk=disk) as box:
@@ -189,7 +191,7 @@ def _flush_another_file(box: Sandbox) -> None:
 
 def _write_data(box: Sandbox) -> None:
     """sync_file_range(2) writes what is dirty in files, and no journal."""
-    for top in (box.upper, f"{box.upper}/../volume"):
+    for top in (box.upper, box.host(_VOLUME)):
         for place, _, names in os.walk(top):
             for name in names:
                 path = f"{place}/{name}"
@@ -273,3 +275,58 @@ def _other(found: Tree, wanted: Tree, subject: Subject) -> str | None:
             if should and (not is_ or (is_.kind, is_.digest) != (should.kind, should.digest))
         }
     return f"there is (is, should be): {other}" if other else None
+
+
+# --- all of them --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A start whose power is cut, again and again."""
+
+    filesystem: str
+    case: str
+    habit: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """`unfit`: why a subject cannot do it even undisturbed."""
+
+    tried: int = 0
+    lost: list[str] = field(default_factory=list)
+    unfit: str = ""
+
+
+def starts(filesystem: str) -> list[Start]:
+    """All of them, but for those of which it is known what is lost."""
+    cases = list(CASES)
+    return [Start(filesystem, case, habit) for habit in HABITS for case in cases]
+
+
+def _one(job: tuple[Subject, Start, tuple[int, int]]) -> tuple[Start, Outcome]:
+    subject, start, (flushes, others) = job
+    case, found = CASES[start.case], Outcome()
+    try:
+        normal = reference(subject, case, start.filesystem)
+        most = flushes if start.habit == "lazy" else others
+        for cut in cuts(subject, case, normal, start.habit, most):
+            found.tried += 1
+            why = lost(subject, case, normal, cut)
+            if why:
+                found.lost.append(f"after {cut.after}: {why}")
+    except Unfit as reason:
+        found.unfit = str(reason)
+    except Exception as error:
+        found.lost.append(f"the harness itself: {error!r}")
+    return start, found
+
+
+def starts_cut(
+    subject: Subject, chosen: list[Start], most: tuple[int, int], workers: int
+) -> Iterator[tuple[Start, Outcome]]:
+    """Each start with what was lost, on all cores; `most`: cuts in a lazy one, and in another."""
+    jobs = [(subject, start, most) for start in chosen]
+    # Processes, not threads: a sandbox changes the namespaces of its whole process.
+    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+        yield from pool.map(_one, jobs)

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 import cases
 from cases import MARK
 from documents import entry
-from sandbox import Sandbox
+from sandbox import CONFIG_FILES, Sandbox
 
 
 @dataclass(frozen=True, slots=True)
 class Case(cases.Case):
-    """`boot`: what the engine mounts at each boot, before the start."""
+    """`boot`: what the engine mounts at each boot, before the start.
+
+    `apart`: the volume has a disk of its own, of which nobody else flushes a file.
+    """
 
     boot: Callable[[Sandbox], object] = lambda _box: None
+    apart: bool = False
 
 
 def _known(name: str) -> Case:
@@ -43,6 +47,22 @@ def _volume(box: Sandbox) -> None:
     box.write("/srv/volume/data/deep/file", "service's")
 
 
+def _logs(box: Sandbox) -> None:
+    box.adduser("nova")
+    box.source("conf", "mounted " * 2000)
+    for number in range(4):
+        box.write(f"/srv/volume/logs/nova/{number}/nova.log", "line\n")
+
+
+def _same(box: Sandbox) -> None:
+    """Only owners and modes are not those of the image."""
+    box.adduser("nova")
+    box.source("conf", "the same")
+    box.mkdir(f"{CONFIG_FILES}/tree", mode=0o711, owner="nova")
+    box.write("/srv/volume/conf", "the same", mode=0o640)
+    box.write("/srv/volume/deep/tree/one", "volume")
+
+
 def _mounted(box: Sandbox) -> None:
     box.adduser("nova")
     box.source("conf", "mounted " * 2000)
@@ -62,8 +82,8 @@ def _log(box: Sandbox) -> None:
 
 def _preserved(box: Sandbox) -> None:
     _app(box)
-    box.chmod("/var/lib/kolla/config_files/new/a", 0o604)
-    box.chown("/var/lib/kolla/config_files/new/a", "nova")
+    box.chmod(f"{CONFIG_FILES}/new/a", 0o604)
+    box.chown(f"{CONFIG_FILES}/new/a", "nova")
 
 
 _REPLACED = [entry("new", "/etc/app", "nova", "0640"), entry("conf", "/etc/app.conf")]
@@ -75,6 +95,12 @@ _IN_VOLUME = {
     ],
     "directories": [{"path": "/srv/volume/data", "owner": "nova", "perm": "0750"}],
     "permissions": [{"path": "/srv/volume/data", "owner": "nova", "recurse": True}],
+}
+_LOGS = {
+    "command": f"touch {MARK}",
+    "config_files": [entry("conf", "/etc/app.conf", "nova", "0600")],
+    "directories": [{"path": "/srv/volume/logs/made", "owner": "nova", "perm": "2775"}],
+    "permissions": [{"path": "/srv/volume/logs/nova", "owner": "nova", "recurse": True}],
 }
 CASES = {
     "files replaced": _known("nova-compute"),
@@ -103,6 +129,33 @@ CASES = {
     "once": _known("COPY_ONCE"),
     "once, in a volume": Case(_volume, _IN_VOLUME, strategy="COPY_ONCE"),
     "in a volume": Case(_volume, _IN_VOLUME),
+    "on another disk": Case(_volume, _IN_VOLUME, apart=True),
+    "once, on another disk": Case(_volume, _IN_VOLUME, strategy="COPY_ONCE", apart=True),
+    "given back on another disk": Case(
+        _volume, {"command": f"touch {MARK}"}, earlier=_IN_VOLUME, apart=True
+    ),
+    # Nothing else is written there, and so nothing else flushed: owners and modes are on their own.
+    "once, logs on another disk": Case(_logs, _LOGS, strategy="COPY_ONCE", apart=True),
+    "file's owner given back on another disk": Case(
+        _same,
+        {"command": f"touch {MARK}"},
+        earlier={
+            "command": "true",
+            "config_files": [entry("conf", "/srv/volume/conf", "nova", "0600")],
+        },
+        apart=True,
+    ),
+    "directory's owner given back on another disk": Case(
+        _same,
+        {"command": f"touch {MARK}"},
+        earlier={
+            "command": "true",
+            "config_files": [
+                entry("tree", "/srv/volume/deep/tree", merge=True, preserve_properties=True)
+            ],
+        },
+        apart=True,
+    ),
     "over a mount": Case(
         _mounted,
         {

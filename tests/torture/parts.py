@@ -23,6 +23,7 @@ import faults  # noqa: E402
 import hostile  # noqa: E402
 import lives  # noqa: E402
 import mutants  # noqa: E402
+import power  # noqa: E402
 import product  # noqa: E402
 import product_races  # noqa: E402
 import race  # noqa: E402
@@ -30,6 +31,7 @@ import secrets_watch  # noqa: E402
 import state_machine  # noqa: E402
 import subjects  # noqa: E402
 import world  # noqa: E402
+from loop import FILESYSTEMS  # noqa: E402
 from sandbox import Sandbox  # noqa: E402
 from subjects import OURS, Subject  # noqa: E402
 
@@ -166,13 +168,13 @@ def broken(scale: float) -> list[Row]:
 
 
 def worlds(scale: float) -> list[Row]:
-    """What a container lacks, all of it; of the other subjects a sample."""
+    """What a container lacks: all of it; of the other subjects a half."""
+    rng = random.Random(12)
     everything = world.worlds()
-    every = max(1, round(0.2 / scale))
     row = Row("the world refuses", 0, 0)
     normal = {name: faults.reference(name) for name in {one.case for one in everything}}
     endings: Counter[str] = Counter()
-    for one, ending in world.attempts(everything[::every], normal):
+    for one, ending in world.attempts(_part(rng, everything, scale), normal):
         row.tried += 1
         endings[ending.how] += 1
         if ending.how == faults.LOST:
@@ -181,10 +183,16 @@ def worlds(scale: float) -> list[Row]:
     row.note = _counted(endings)
     for subject in others():
         there = _references(subject)
-        ended = [end for _, end in world.attempts(everything[:: every * 2], there, subject)]
+        some = _part(rng, [one for one in everything if one.case in there], scale / 2)
+        ended = [end for _, end in world.attempts(some, there, subject)]
         row.others[subject.name] = sum(end.how == faults.LOST for end in ended)
         row.note += f"; {subject.name}: of {len(ended)}"
     return [row]
+
+
+def _part(rng: random.Random, all_of_them: list[world.World], scale: float) -> list[world.World]:
+    """A tenth of them at least."""
+    return rng.sample(all_of_them, round(len(all_of_them) * min(1, max(0.1, scale))))
 
 
 def _counted(endings: Counter[str]) -> str:
@@ -348,3 +356,30 @@ def histories(scale: float) -> list[Row]:
             row.others[subject.name] = there.lost
             row.note += f"; {subject.name}: of {there.histories}"
     return [row]
+
+
+def powerless(scale: float) -> list[Row]:
+    """The power is cut: each case on each filesystem, in each of a kernel's habits."""
+    rows = []
+    for number, filesystem in enumerate(FILESYSTEMS):
+        starts = power.starts(filesystem)
+        starts = starts[number :: max(1, min(round(1 / scale), len(starts) // 3))]
+        row = Row(f"power {filesystem}", 0, 0, note=f"of {len(starts)} starts")
+        for subject in (OURS, *others()):
+            # At each flush, where nothing is written without one; elsewhere by chance.
+            most = (1000, 10) if subject is OURS and scale >= 1 else (4, 4)
+            tried = lost = 0
+            for start, done in power.starts_cut(subject, starts, most, CORES):
+                tried += done.tried
+                lost += len(done.lost)
+                for why in done.lost if subject is OURS else ():
+                    note(f"LOST power {start}: {why}")
+                if done.unfit and subject is OURS:
+                    raise AssertionError(f"{start}: {done.unfit}")
+            if subject is OURS:
+                row.tried, row.lost = tried, lost
+            else:
+                row.others[subject.name] = lost
+                row.note += f"; {subject.name}: of {tried}"
+        rows.append(row)
+    return rows

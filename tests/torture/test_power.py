@@ -23,6 +23,7 @@ SAMPLE = [
     ("ext4 nodelalloc", "once, in a volume", "names first"),
     ("ext4 nodelalloc", "over a mount", "data first"),
     ("xfs", "merged", "names first"),
+    ("xfs", "given back on another disk", "lazy"),
     ("xfs", "preserved", "lazy"),
     ("xfs", "permissions", "data first"),
 ]

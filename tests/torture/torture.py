@@ -31,6 +31,7 @@ PARTS: dict[str, Callable[[float], list[Row]]] = {
     "mutants": parts.mistakes,
     "world": parts.worlds,
     "histories": parts.histories,
+    "power": parts.powerless,
 }
 
 
