@@ -29,6 +29,7 @@ class World:
     def expect(self, document: Document) -> Outcome:
         """Raises Refused and Unclear."""
         outcome = Carrier(self.below, self.now, IDS).carry_out(document)
+        self._found(outcome)
         outcome.doubt |= self.lingering - outcome.ours
         for guest in self.guests - set(outcome.tree):
             if any(inside(guest, top) for top in outcome.whole):
@@ -38,6 +39,20 @@ class World:
                 continue  # gone with the directory
             outcome.doubt.update(each for each in ways(guest) if each not in outcome.tree)
         return outcome
+
+    def _found(self, outcome: Outcome) -> None:
+        """Known to be wrong, and not mended yet: what a start ends in is not asked there."""
+        for path in set(outcome.preserved) & (outcome.given | outcome.made):
+            reason = Unclear(f"find: {path} is changed by a section, and preserved in a copy")
+            reason.entry = outcome.preserved[path]
+            raise reason
+
+    def killed(self, actual: Files) -> None:
+        """A start was killed, and this is what stands now."""
+        self.now = actual
+        # Find: directories that were made for what then leaves can stay for ever.
+        left = {path for path in self.last.ours if self.last.tree.kind(path) == "directory"}
+        self.lingering |= {path for path in left if path not in self.below}
 
     def mended(self, document: Document) -> Document:
         """Without the entries that are refused, that may be, or of which the contract is silent."""

@@ -123,13 +123,7 @@ class Compared:
         actual, stamps = survey(self.box, *TOPS)
         doubt, wanted = outcome.doubt, outcome.tree
         if not self.subject.ours:  # what upstream promises as well
-            wanted = Files(
-                {
-                    path: _plain(wanted[path])
-                    for path in outcome.ours | outcome.made
-                    if path in wanted
-                }
-            )
+            wanted = Files({path: _plain(wanted[path]) for path in outcome.ours | outcome.made})
             found = Files({path: _plain(actual[path]) for path in wanted if path in actual})
         else:
             found = actual
@@ -145,9 +139,8 @@ class Compared:
         self.world.started(outcome, actual)
 
     def _times(self, outcome: Outcome, stamps: dict[str, Stamp]) -> None:
-        for path, source in outcome.copies.items():
-            file = outcome.tree.kind(path) == "file" and inside(source, CONFIG_FILES)
-            if file and path not in outcome.doubt:
+        for path, source in outcome.times.items():
+            if path not in outcome.doubt and inside(source, CONFIG_FILES):
                 same = stamps[path].mtime_ns == stamps[source].mtime_ns
                 self.check_that(same, f"{path}: another mtime than its source, {source}")
 
@@ -158,8 +151,6 @@ class Compared:
             of_both = path in outcome.ours and path in world.last.ours
             of_none = not any(at_or_inside(path, top) for top in outcome.whole | world.last.whole)
             of_none &= path not in outcome.ours | world.last.ours
-            if path in outcome.copies:
-                continue  # its source can have another mtime
             if node.kind == "file" and node == world.now.get(path) and (of_both or of_none):
                 kept = stamps[path] == self.stamps[path]
                 self.check_that(kept, f"{path} was right, and is written")
@@ -219,6 +210,8 @@ class Life(Compared):
             self._check_before(outcome)
         if killed is None or outcome.perhaps:
             self.box.mark()
+        if killed not in (None, document):  # find: directories for what left go one start later
+            self.run(strategy=strategy)
         done = self.run(strategy=strategy)
         if done.returncode and outcome.perhaps:
             self.over = killed is not None
@@ -246,7 +239,7 @@ class Life(Compared):
         self.tally.kills += done.returncode < 0
         actual, self.stamps = survey(self.box, *TOPS)
         actual.mounts = self.world.now.mounts
-        self.world.now = actual
+        self.world.killed(actual)
 
     def refused(self, document: Document, reason: str, strategy: str = "COPY_ALWAYS") -> None:
         """Nothing changes; a message, no traceback. The document is not there any more then."""

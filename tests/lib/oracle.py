@@ -41,7 +41,7 @@ class Outcome:
     preserved: dict[str, Entry] = field(
         default_factory=dict
     )  # sources whose owner, mode are copied
-    copies: dict[str, str] = field(default_factory=dict)  # with their sources' owner, mode, times
+    times: dict[str, str] = field(default_factory=dict)  # files, and the source whose mtime is kept
     given: set[str] = field(default_factory=set)  # by `permissions`
     followed: dict[str, Entry] = field(default_factory=dict)  # links of the image, on our ways
     doubt: set[str] = field(default_factory=set)
@@ -104,6 +104,8 @@ class Sections:
         uid, gid = self.owner(each)
         if each.get("perm") is not None:
             mode = int(each["perm"], 8)
+            if node.xattrs and self.before.get(path) != self.below.get(path):
+                raise Unclear("find: given back with a list, and then the mode of a section")
             node = changed(node, with_x(mode) if node.kind == "directory" else mode)
         elif (uid, gid) != (node.uid, node.gid) and node.kind == "file" and node.mode & 0o6000:
             self.done.doubt.add(path)  # chown(2) takes setuid away, or not
@@ -208,8 +210,8 @@ class Copies(Sections):
         if path in self.tree.mounts and self.tree.kind(path) == "directory":
             self.perhaps(f"a mounted directory: {path}")
         self.tree.drop(path)
-        for gone in set(self.done.copies) - set(self.tree):
-            del self.done.copies[gone]
+        for gone in set(self.done.times) - set(self.tree):
+            del self.done.times[gone]
 
     def copy(self, source: str, dest: str, each: Entry) -> None:
         if source == NOTHING:
@@ -240,8 +242,6 @@ class Copies(Sections):
             if self.tree.kind(dest) != "directory":
                 self.remove(dest)
             self.put(dest, self.tree[read] if preserved else Node("directory", xattrs=kept), each)
-            if preserved:
-                self.done.copies[dest] = read
             for name in self.tree.names(read):
                 if not name.startswith(SET_ASIDE):
                     self.copy(f"{read}/{name}", f"{dest}/{name}", each)
@@ -249,13 +249,12 @@ class Copies(Sections):
             self.remove(dest)
             self.put(dest, self.tree[read], each)
             if preserved:
-                self.done.copies[dest] = read
+                self.done.times[dest] = read
 
     def read(self, source: str, read: str, dest: str, *, preserved: bool) -> None:
         """What must be true of a source for root to read it."""
         if preserved:
-            if read in self.done.made and self.tree[read].xattrs:
-                raise Unclear(f"find O2: changed by a section, then copied without list: {read}")
+            self.done.preserved[read] = self.at
             self.done.doubt |= {dest} if read in self.done.doubt else set()
         if not inside(source, CONFIG_FILES):
             for link in self.tree.links_on(f"{source}/"):
@@ -287,13 +286,11 @@ class Copies(Sections):
             kept = node.xattrs if node.kind == "directory" else ()
             node = changed(replace(node, uid=uid, gid=gid, xattrs=kept), mode)
         self.tree[dest] = node
-        self.done.copies.pop(dest, None)
         self.done.ours.add(dest)
 
     def mounted(self, dest: str, kind: str) -> None:
         if dest in self.tree.mounts and self.below.kind(dest) != kind:
-            # Refused it must be, with nothing written: it is not.
-            raise Unclear(f"find O6: a mount point cannot become a {kind}: {dest}")
+            raise Refused(f"a mount point cannot become a {kind}: {dest}")
 
 
 class Carrier(Copies):
@@ -317,10 +314,6 @@ class Carrier(Copies):
             self.at = each
             if not self.of_root(link, now=True):
                 self.perhaps("a link in a directory that the document gives away")
-        for dest, read in self.done.copies.items():
-            if read in self.done.given - self.done.ours and dest not in self.done.given:
-                source = self.tree[read]  # as the next start finds it: what then is left to do?
-                self.tree[dest] = replace(source, content=self.tree[dest].content)
         self.done.doubt |= self.done.made & self.done.ours
         return self.done
 
@@ -343,8 +336,6 @@ class Carrier(Copies):
             return
         self.done.doubt.add(path)  # the owner of a link that is followed now and not the next time
         if self.of_root(path):
-            if self.before.get(path) != node:
-                raise Unclear(f"find O8: a link that is given back in this start: {path}")
             self.done.followed[path] = each
             target = self.tree.real(path, last=True)
             if target not in self.tree:
