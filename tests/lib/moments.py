@@ -51,6 +51,8 @@ def moments(
     found: dict[tuple[str, int], Moment] = {}
     for line in box.read(TRACE).splitlines():
         match = _CALL.match(line)
+        if "INFO Running command" in line:
+            break  # what comes after it is the service's
         if match is None or match[2] in ("execve", "exit_group"):
             continue
         counts[match[1], match[2]] += 1
