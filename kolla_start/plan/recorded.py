@@ -105,7 +105,14 @@ def _save(draft: Draft, plan: Plan, home: Home) -> None:
     originals, after = draft.records.originals, plan.after
     whole = {kept for kept in originals.values() if kept}
     taken = {place for kept in whole for place in (kept, *ancestors(kept))}
-    for path in sorted(_touched(plan.steps, draft.keys) - originals.keys()):
+    # Or what an entry put there that has left: untouched it is no less ours.
+    ours = {
+        path
+        for path in draft.keys
+        if draft.baseline.place(path) != path
+        and not any(above in draft.keys for above in ancestors(path))
+    }
+    for path in sorted((_touched(plan.steps, draft.keys) | ours) - originals.keys()):
         place = draft.baseline.place(path)
         original = source.original(place) if place else None
         if original is None:

@@ -311,3 +311,13 @@ def test_check_counts_what_left_from_within_a_copied_directory(box: Sandbox) -> 
     assert (check.returncode, "/app/copy/inside" in check.stderr) == (1, True)
     applied(box, document(directory))
     assert not box.exists("/app/copy/inside")
+
+
+def test_what_one_entry_put_there_and_another_keeps_is_never_the_image_s(box: Sandbox) -> None:
+    box.mark()
+    box.source("tree/sub/two", "2")
+    merged = entry("flat", "/app/new/sub/one", merge=True)
+    applied(box, document(entry("tree/sub", "/app/new/"), merged))
+    applied(box, document(merged))
+    applied(box, document())
+    assert not box.exists("/app/new")
