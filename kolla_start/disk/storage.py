@@ -23,8 +23,11 @@ def sync_filesystems(paths: Iterable[str]) -> None:
 
     And to those that are mounted below them. Raises OSError.
     """
-    from ctypes import CDLL, get_errno
-
+    try:
+        from ctypes import CDLL, get_errno
+    except (ImportError, OSError, AttributeError):
+        os.sync()  # not in every Python: then all there are, sync(2)
+        return
     libc = CDLL(None, use_errno=True)
     done: set[int] = set()
     for path in {place for each in paths for place in (split(each)[0], *read.mounts(each))}:
