@@ -66,7 +66,7 @@ class Home:
         """Where the original of a path is kept: upstream's place, but clear of our own files."""
         first = path.split("/", 2)[1]
         ours = first in (*_FILES, "cacerts", "root")
-        clear = "/root" if ours or first.startswith(remove.TEMPORARY) else ""
+        clear = "/root" if ours or remove.is_temporary(first) else ""
         return f"{self.defaults}{clear}{path}"
 
     def believed(self) -> bool:
