@@ -267,10 +267,15 @@ def _replace(
             os.close(fd)
         _rename(at, temporary, name, path, over)
     except BaseException as error:
-        _discard(at, temporary)
         busy = isinstance(error, OSError) and error.errno == errno.EBUSY
         if not busy or not read.rewritable(path):
+            _discard(at, temporary)
             raise
+        try:
+            os.unlink(temporary, dir_fd=at)
+        except OSError as stays:
+            # Only the start after one that failed looks for what it left.
+            raise OSError(stays.errno, stays.strerror, path) from None
         _rewrite(at, name, fill, finish, sync)
     if sync:
         storage.sync_directory(split(path)[0])

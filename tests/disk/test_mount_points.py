@@ -4,6 +4,8 @@ rename(2) says EBUSY there, so nothing can be exchanged: whatever goes wrong wit
 have gone wrong before the destination is opened for writing.
 """
 
+import os
+
 import pytest
 from documents import document, entry
 from moments import failing_at, moments, sample
@@ -97,3 +99,19 @@ def test_a_mount_point_is_closed_before_a_secret_is_written(sandbox: Sandbox) ->
     assert mode(sandbox, "/srv/volume") == "0600"
     assert sandbox.stat("/srv/volume").st_uid in (0, 4242)
     applied(sandbox)
+
+
+def test_nothing_is_left_beside_it(sandbox: Sandbox) -> None:
+    """What was written to be renamed goes, or the start fails and the next one removes it."""
+    plant(sandbox)
+    trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", "/etc"]
+    inject = ["-e", "inject=unlink,unlinkat:error=ENOSYS:when=1"]
+    done = sandbox.run(
+        [*trace, *inject, "kolla_set_configs"], env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"}
+    )
+    no_bug(done)
+    assert done.returncode == 1, done.stderr
+    assert "/etc/conf: " in done.stderr, done.stderr
+    applied(sandbox)
+    assert sandbox.read("/srv/volume") == NEW
+    assert not [name for name in os.listdir(sandbox.host("/etc")) if name.startswith(".kolla")]
