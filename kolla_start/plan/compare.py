@@ -90,11 +90,10 @@ class Comparison:
             return
         if node.is_directory():
             self.fresh.add(path)
-        over = is_directory(status)
-        if over and not self._may_go(path, node):
+        if status is not None and not self._may_go(path, node):
             return
         why = "missing" if status is None else f"is {KIND_NAMES[kind_of(status)]}"
-        self._put(path, node, why, over=over)
+        self._put(path, node, why, over=is_directory(status))
 
     def _put(
         self, path: str, node: Node, why: str, minor: bool = False, over: bool = False
@@ -161,10 +160,12 @@ class Comparison:
         document wants something else in its place.
         """
         draft, loc = self._draft, (*node.loc, "dest") if node.loc else ()
+        own = self._wanted.nodes.get(path) is node
+        advice = "unmount it" if own else "unmount it, or merge"
         mounts = read.mounts(path)
         for mount in mounts:
             where = "is a mount point" if mount == path else f"holds the mount point {mount}"
-            draft.fault(loc, f"{path} {where}, and is to be replaced; unmount it, or merge")
+            draft.fault(loc, f"{path} {where}, and is to be replaced; {advice}")
         if mounts:
             return False
         try:
@@ -172,7 +173,7 @@ class Comparison:
         except Unsafe as error:
             if node.part == RESTORE:
                 draft.stay(path, str(error))
-            elif self._wanted.nodes.get(path) is node:
+            elif own:
                 draft.fault(loc, str(error))
             else:
                 draft.warn(loc, f"{path} is not in the source, and stays: {error}")

@@ -18,6 +18,7 @@ from kolla_start.plan.draft import Draft, Drawn, is_private_from
 from kolla_start.plan.gather import ids
 from kolla_start.plan.wanted import (
     DIRECTORY,
+    LINK,
     NOTHING,
     PARENT,
     RESTORE,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kolla_start.disk import sweep
     from kolla_start.document.load import Config, Permission
     from kolla_start.errors import Loc
+    from kolla_start.plan.wanted import Node
 
 
 def collect(config: Config, draft: Draft) -> Rules:
@@ -191,7 +193,7 @@ class Rules:
         if not self._count:
             return said
         for path, node in self._wanted.nodes.items():
-            if node.kind in (NOTHING, PARENT):
+            if node.kind in (NOTHING, PARENT) or _comes_back(node):
                 continue
             for rule in self._about(path):
                 try:
@@ -258,7 +260,7 @@ class Rules:
     def _of(self, path: str) -> sweep.Wanted | None:
         """What one path should have; None where nothing is asked, or the steps have seen to it."""
         node = self._wanted.nodes.get(path)
-        if node is not None and node.kind != PARENT:
+        if node is not None and node.kind != PARENT and not _comes_back(node):
             return None
         here = [rule for rule in self._about(path) if rule.holds(path)]
         return _answer(here) if here else None
@@ -274,6 +276,11 @@ class Rules:
             found += (rule for rule in self._by_root.get(place, ()) if rule.recurse)
         found.sort(key=lambda rule: rule.order)
         return found
+
+
+def _comes_back(node: Node) -> bool:
+    """Whether it is a link that is given back: once it is there, it is swept as any of the image."""
+    return node.kind == LINK and node.part == RESTORE
 
 
 def _answer(here: list[Rule]) -> sweep.Wanted:

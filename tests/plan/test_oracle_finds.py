@@ -321,3 +321,37 @@ def test_what_one_entry_put_there_and_another_keeps_is_never_the_image_s(box: Sa
     applied(box, document(merged))
     applied(box, document())
     assert not box.exists("/app/new")
+
+
+@pytest.mark.parametrize("recurse", [False, True], ids=["itself", "in a directory"])
+def test_a_link_that_comes_back_stands_for_what_it_leads_to(box: Sandbox, recurse: bool) -> None:
+    """As a link of the image that no document replaced: the link itself stays root's."""
+    box.write("/app/links/keep")
+    box.symlink("/app/conf/a", "/app/links/l")
+    applied(box, document(entry("one", "/app/links/l")))
+    path = "/app/links" if recurse else "/app/links/l"
+    rule = {"path": path, "owner": "root:nova", "perm": "0640", "recurse": recurse}
+    applied(box, document(permissions=[rule]))
+    assert box.readlink("/app/links/l") == "/app/conf/a"
+    assert box.owner("/app/links/l") == (0, 0)
+    assert (box.owner("/app/conf/a"), box.mode("/app/conf/a")) == ((0, 4321), 0o640)
+
+
+@pytest.mark.parametrize("place", ["/app/tree", "/app/tree/flat"])
+def test_a_directory_over_a_mounted_file_is_refused_at_once(box: Sandbox, place: str) -> None:
+    """SPEC: "a document that is refused leaves the filesystem exactly as it was"."""
+    box.write("/srv/volume", "the volume's")
+    box.write(place)
+    box.run(["mount", "--bind", "/srv/volume", place], check=True)
+    box.source("tree/flat/k", "k")
+    source = "flat" if place == "/app/tree" else "tree"
+    for merge in (False, True):
+        copied = entry(source, "/app/tree", merge=merge)
+        refused(box, document(entry("one", "/app/a"), copied), place, "mount point")
+
+
+def test_a_file_over_a_mounted_device_is_refused_at_once(box: Sandbox) -> None:
+    """An operator masks a file with /dev/null: it is not to be written to, nor its mode set."""
+    box.write("/app/masked")
+    box.run(["mount", "--bind", "/dev/null", "/app/masked"], check=True)
+    refused(box, document(entry("one", "/app/masked")), "/app/masked is a mount point")
