@@ -51,7 +51,7 @@ picture: ## the picture of the imports, written into docs/architecture.md
 pytest: setup ## all tests
 	$(BIN)/python -m pytest
 
-torture: setup ## the long part: an hour on two cores at TORTURE=1, two at 0.01 (what CI runs)
+torture: setup ## the long part: hours on two cores at TORTURE=1, 15 minutes at 0.01 (what CI runs)
 	$(BIN)/pip install -q -e '.[torture]'
 	$(BIN)/python tests/torture/torture.py --scale $(or $(TORTURE),1)
 
