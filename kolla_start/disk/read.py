@@ -83,8 +83,8 @@ def open_regular(path: str) -> int:
     return fd
 
 
-def open_if_regular(path: str) -> int | None:
-    """The same; None where something else is there, or nothing, or nothing that can be read."""
+def open_if_regular(path: str) -> tuple[int, os.stat_result] | None:
+    """The same, and its status; None for anything else, or nothing, or what cannot be read."""
     parent, name = split(path)
     try:
         at = walk.directory(parent).fd
@@ -97,8 +97,9 @@ def open_if_regular(path: str) -> int | None:
         if error.errno in NOTHING or error.errno in (errno.ENXIO, errno.EACCES):
             return None
         raise OSError(error.errno, error.strerror, path) from None
-    if stat.S_ISREG(os.fstat(fd).st_mode):
-        return fd
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode):
+        return fd, status
     os.close(fd)
     return None
 

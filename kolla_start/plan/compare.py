@@ -62,9 +62,9 @@ class Comparison:
             mine = read.open_if_regular(path)  # a call less than to look first
             if mine is not None:
                 try:
-                    self._copied(path, node, mine)
+                    self._copied(path, node, *mine)
                 finally:
-                    os.close(mine)
+                    os.close(mine[0])
                 return
         status = read.lstat(path)
         wanted = DIRECTORY if node.kind == PARENT else node.kind
@@ -135,11 +135,10 @@ class Comparison:
         elif (status.st_uid, status.st_gid) != (node.uid, node.gid):
             self._put(path, node, "another owner")
 
-    def _copied(self, path: str, node: Node, mine: int) -> None:
+    def _copied(self, path: str, node: Node, mine: int, status: os.stat_result) -> None:
         """A regular file is there, open."""
         assert node.source is not None
         minor = False
-        status = os.fstat(mine)
         why = _drift(status, node)
         if status.st_size != node.source.status.st_size or not _same(node, mine):
             why = "content differs"

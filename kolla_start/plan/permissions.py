@@ -279,7 +279,7 @@ class Rules:
 
 
 def _comes_back(node: Node) -> bool:
-    """Whether it is a link that is given back: once it is there, it is swept as any of the image."""
+    """Whether it is a link that is given back: it is swept then, as any link of the image."""
     return node.kind == LINK and node.part == RESTORE
 
 
