@@ -54,7 +54,7 @@ def apply(plan: Plan, home: Home) -> int:
         judged = [
             (step, planted.refuse_planted(step.path, step.node.uid, step.node.mode))
             for step in _changing_hands(plan)
-            if step.part != RESTORE
+            if not _comes_back(step)
         ]
         failures = _sweep(plan)
         for step, known in judged:
@@ -77,11 +77,16 @@ def _changing_hands(plan: Plan) -> list[Placing]:
     ]
 
 
+def _comes_back(step: Step) -> bool:
+    """Whether something of an original goes into it, that is forgotten after that."""
+    return step.part == RESTORE or (isinstance(step, Placing) and step.node.under is not None)
+
+
 def _stays_ours(step: Placing) -> bool:
     """Whether a directory is made as it is to be: this process's own, nobody else's to write."""
     node = step.node
     own = (node.uid, node.gid) == (os.geteuid(), os.getegid())
-    as_made = own and not node.mode & 0o022 and not node.preserve
+    as_made = own and not node.mode & 0o022 and not node.preserve and node.under is None
     return as_made and not isinstance(step, SetOwner)
 
 
@@ -90,9 +95,9 @@ def _hand_over(step: Placing, found: planted.Found) -> None:
         log.info(str(step))
     try:
         found.set_owner(step.node.uid, step.node.gid, step.node.mode)
-        if step.node.preserve or step.node.exact:
+        if step.node.preserve or step.node.complete():
             # What a merge meets keeps what it has: that comes back with nothing.
-            more = isinstance(step, SetOwner) and not step.node.exact
+            more = isinstance(step, SetOwner) and not step.node.complete()
             attributes = step.node.attributes()
             write.give_attributes(found.fd, attributes, more)
             if attributes:
@@ -126,7 +131,7 @@ def _replace(plan: Plan, home: Home) -> None:
     _carry_out_all(plan.steps)
     # Given back is given back before it is forgotten.
     for step in _changing_hands(plan):
-        if step.part == RESTORE:
+        if _comes_back(step):
             _hand_over(step, planted.hold(step.path, step.node.uid, step.node.mode))
     _flush_restored(plan.steps)
     if plan.command is not None:
@@ -180,7 +185,7 @@ def _keep(save: Save) -> None:
 
 def _flush_restored(steps: list[Step]) -> None:
     """What was given back or taken away is in the storage before its original is forgotten."""
-    given_back = [step for step in steps if step.part == RESTORE]
+    given_back = [step for step in steps if _comes_back(step)]
     places = {split(step.path)[0] for step in given_back}
     for step in given_back:
         # Owner and mode are its own: no flush of what it lies in brings them there.

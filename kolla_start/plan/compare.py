@@ -114,7 +114,7 @@ class Comparison:
         """Or a special file of the image, which has no content either."""
         if node.kind != PARENT:
             why = _drift(status, node)
-            if not why and (node.preserve or node.exact) and node.kind == DIRECTORY:
+            if not why and (node.preserve or node.complete()) and node.kind == DIRECTORY:
                 why = _lacking(path, node)  # a list that it had is not the copy's
             if why:
                 self._set(path, node, why)
@@ -192,7 +192,7 @@ def _same(node: Node, mine: int) -> bool:
 def _lacking(path: str, node: Node) -> str:
     fd = read.open_at(path, walk.LIST)
     try:
-        return read.lacking(fd, node.attributes(), more=not node.exact)
+        return read.lacking(fd, node.attributes(), more=not node.complete())
     finally:
         os.close(fd)
 

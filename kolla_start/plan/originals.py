@@ -71,17 +71,15 @@ class Originals:
             return
         else:
             self._mirror(original, path)
-        if node is not None and node.is_directory():
-            # What was copied there before is none of the original; what a service keeps in a
-            # directory that `directories` names stays.
-            for place, inner in wanted.nodes.items():
-                if inner.is_directory() and (place == path or place.startswith(f"{path}/")):
-                    if inner.part == DIRECTORIES and inner.kind == DIRECTORY:
-                        self._loose.add(f"{place}/")
-                    else:
-                        inner.exact = True
-            if node.kind == PARENT:
-                node.kind, node.part = DIRECTORY, RESTORE  # nor are its owner and mode
+        # What was copied there before is none of the original; what a service keeps in a directory
+        # that `directories` names stays.
+        for place, inner in wanted.below(path):
+            if inner.part == DIRECTORIES and inner.kind == DIRECTORY:
+                self._loose.add(f"{place}/")
+            elif inner.is_directory():
+                inner.exact = True
+        if node is not None and node.kind == PARENT:
+            node.kind, node.part = DIRECTORY, RESTORE  # nor are its owner and mode
 
     def _under(self, node: Node, original: Source, path: str) -> None:
         """`files` gives it an owner; its content is the image's, if that owner may have it."""
@@ -122,6 +120,8 @@ class Originals:
                 self._under(node, found, path)
             elif not node.is_directory() or node.exact:
                 continue
+            elif found.kind == stat.S_IFDIR:
+                node.under = found
             within = inside(found, self._draft.baseline)
             todo += [(each, join(path, name)) for name, each in within]
 

@@ -13,6 +13,7 @@ from kolla_start.disk.walk import ancestors, join, split
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterator
 
     from kolla_start.disk.source import Source
     from kolla_start.errors import Loc
@@ -35,10 +36,13 @@ class Node:
     preserve: it gets the source's times and extended attributes
     closed:   by `permissions`, which has the last word: no ACL opens it
     exact:    a directory that holds nothing but what the final state names
+    under:    the original of a directory that comes back under it: as the image's, that keeps what
+              attributes it has
     """
 
     __slots__ = (
         "closed", "exact", "gid", "kind", "loc", "mode", "part", "preserve", "source", "uid",
+        "under",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +67,7 @@ class Node:
         self.preserve = preserve
         self.closed = False
         self.exact = exact
+        self.under: Source | None = None
 
     def is_directory(self) -> bool:
         return self.kind in (DIRECTORY, PARENT)
@@ -72,12 +77,17 @@ class Node:
 
         Raises as Source.open().
         """
-        if not self.preserve or self.source is None:
-            return None
-        found = self.source.attributes()
-        if self.closed:
-            found.pop("system.posix_acl_access", None)
+        found = None if self.under is None else self.under.attributes()
+        if self.preserve and self.source is not None:
+            added = self.source.attributes()
+            if self.closed:
+                added.pop("system.posix_acl_access", None)
+            found = {**(found or {}), **added}
         return found
+
+    def complete(self) -> bool:
+        """Whether a directory has no other attributes; else as a merge, which adds to them."""
+        return self.exact or self.under is not None
 
 
 class Wanted:
@@ -133,14 +143,17 @@ class Wanted:
 
     def wants(self, path: str) -> bool:
         """Whether anything is to be at or below a path."""
+        return any(node.kind != NOTHING for _, node in self.below(path))
+
+    def below(self, path: str) -> Iterator[tuple[str, Node]]:
+        """The nodes at and below a path."""
         todo = [path]
         while todo:
             place = todo.pop()
             node = self.nodes.get(place)
-            if node is not None and node.kind != NOTHING:
-                return True
+            if node is not None:
+                yield place, node
             todo += [join(place, name) for name in self.children.get(place, ())]
-        return False
 
 
 def directory_mode(perm: int) -> int:

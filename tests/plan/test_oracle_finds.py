@@ -178,6 +178,12 @@ def _image(box: Sandbox) -> None:
     box.symlink("one", "/app/near")
     box.source("tree/within", "the operator's")
     box.write("/app/var/key", "the image's key", owner="nova", mode=0o600)
+    box.source("laid/within", "the operator's")
+    box.source("laid/in/two", "the operator's")
+    for path in ("/app/open/in", "/app/open"):
+        box.write(f"{path}/x", "the image's")
+        box.run(["setfacl", "-m", "u:nova:rwx,d:u:nova:rwx", path], check=True)
+        box.run(["setfattr", "-n", "user.x", "-v", "the image's", path], check=True)
 
 
 def _after(*documents: Document) -> Tree:
@@ -208,6 +214,30 @@ def test_permissions_over_an_original_that_comes_back() -> None:
         document(entry("/dev/null", "/app/var/key", owner="nova", perm="0600")),
         document(permissions=[{"path": "/app/var", "owner": "root", "recurse": True}]),
     )
+
+
+OVER_AN_ORIGINAL: dict[str, Document] = {
+    "merge": document(entry("laid", "/app/open", merge=True)),
+    "merge with properties": document(
+        entry("laid", "/app/open", merge=True, preserve_properties=True)
+    ),
+    "merge, closed": document(
+        entry("laid", "/app/open", merge=True),
+        permissions=[{"path": "/app/open", "owner": "nova", "perm": "0700", "recurse": True}],
+    ),
+    "merge within": document(entry("laid/in", "/app/open/in", merge=True)),
+    "merge of what is new": document(entry("laid/in", "/app/open/new", merge=True)),
+    "directories": document(directories=[{"path": "/app/open", **DIRECTORY}]),
+    "directories within": document(directories=[{"path": "/app/open/in", **DIRECTORY}]),
+}
+
+
+@pytest.mark.parametrize("name", OVER_AN_ORIGINAL)
+@pytest.mark.parametrize("before", ["laid", "/dev/null"])
+def test_what_is_laid_over_an_original_that_comes_back(name: str, before: str) -> None:
+    """It has what attributes it had, and nothing that was copied to its place meanwhile."""
+    _once(document(entry(before, "/app/open", preserve_properties=before == "laid")),
+          OVER_AN_ORIGINAL[name])  # fmt: skip
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["itself", "in a directory"])
