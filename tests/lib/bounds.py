@@ -118,7 +118,7 @@ def measure(subject: Subject, name: str, count: int, timeout: float) -> Ended:
         box.source("tree/file", "x")
         if case.earlier is not None:
             box.document({"command": "true", **case.earlier})
-            subject.set_configs(box).check_returncode()
+            box.set_configs().check_returncode()
         case.plant(box, count)
         box.document({"command": "true", **case.sections})
         argv = [PYTHON, "-ISc", _MEASURED, "kolla_set_configs"]

@@ -7,7 +7,6 @@ place, or refused with nothing touched.
 """
 
 import dataclasses
-import functools
 import json
 import re
 import subprocess
@@ -77,14 +76,14 @@ def lost(subject: Subject, situation: Situation, timeout: float) -> str | None:
     """
     with subject.box() as box:
         try:
-            before = prepare(box, situation, functools.partial(subject.set_configs, box))
+            before = prepare(box, situation, box.set_configs)
         except subprocess.CalledProcessError:
             if subject == OURS:
                 raise
             return None  # it has not done what an earlier document asked for
         said = ""
         try:
-            done = subject.set_configs(box, timeout=timeout)
+            done = box.set_configs(timeout=timeout)
         except subprocess.TimeoutExpired:
             said = "hangs"
         else:

@@ -71,7 +71,7 @@ class Compared:
         self.story = [f"the image: {image}"]
 
     def run(self, *argv: str, strategy: str = "COPY_ALWAYS") -> CompletedProcess[str]:
-        return self.subject.set_configs(self.box, *argv, strategy=strategy, timeout=PATIENCE)
+        return self.box.set_configs(*argv, strategy=strategy, timeout=PATIENCE)
 
     def check_that(self, true: object, wrong: str) -> None:
         """Raises Divergence with the story."""

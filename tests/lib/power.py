@@ -90,7 +90,7 @@ def reference(subject: Subject, case: Case, filesystem: str) -> Reference:
         case.boot(box)
         if case.earlier is not None:
             box.document(case.earlier)
-            done = subject.set_configs(box)
+            done = box.set_configs()
             if done.returncode:
                 raise Unfit(f"the earlier document: {done.stderr[-500:]}")
         box.document(case.document)
@@ -101,13 +101,13 @@ def reference(subject: Subject, case: Case, filesystem: str) -> Reference:
         _boot(box, case, found)
         found.before = state(box, found)
         for _ in range(2):
-            done = subject.start(box, case.strategy)
+            done = box.start(strategy=case.strategy)
             if done.returncode or not box.exists(MARK):
                 raise Unfit(f"the start: {done.stderr[-500:]}")
         found.after = state(box, found)
         found.records = tree(box, *_RECORDS)
         box.document({"command": "true"})
-        done = subject.set_configs(box)
+        done = box.set_configs()
         if done.returncode:
             raise Unfit(f"the empty document: {done.stderr[-500:]}")
         found.back = state(box, found)
@@ -242,7 +242,7 @@ def _lost_before(box: Sandbox, case: Case, normal: Reference, subject: Subject) 
 
 def _lost_after(box: Sandbox, case: Case, normal: Reference, subject: Subject) -> str | None:
     box.remove(MARK)
-    done = subject.start(box, case.strategy)
+    done = box.start(strategy=case.strategy)
     if done.returncode or not box.exists(MARK):
         return f"the next start failed: {done.returncode}: {done.stderr[-500:]}"
     why = _other(state(box, normal), normal.after, subject)
@@ -259,7 +259,7 @@ def _lost_after(box: Sandbox, case: Case, normal: Reference, subject: Subject) -
             settled(box)
             box.mark(normal.mark)
     box.document({"command": "true"})
-    done = subject.set_configs(box)
+    done = box.set_configs()
     if done.returncode:
         return f"an empty document failed: {done.stderr[-500:]}"
     why = _other(state(box, normal), normal.back, subject)

@@ -157,7 +157,7 @@ def _mount(what: str) -> Callable[[World, str], Planted]:
     return make
 
 
-def _moved(what: str, content: bool = False) -> Callable[[World, str], Planted]:
+def _moved(what: str) -> Callable[[World, str], Planted]:
     """What any member of the group can move there."""
 
     def make(world: World, at: str) -> Planted:

@@ -143,7 +143,7 @@ def _run(
     began = time.monotonic()
     while result.runs < runs or time.monotonic() - began < seconds:
         box.document(_documents(result.runs))
-        done = subject.set_configs(box)
+        done = box.set_configs()
         result.runs += 1
         result.applied += done.returncode == 0
         result.refused += done.returncode == 1

@@ -106,7 +106,7 @@ def _turn(subject: Subject, box: Sandbox, turn: int, result: Result) -> None:
         said.append(box.set_configs("--check").stderr)
         planned = box.run(["kolla_config", "plan"])
         said += [planned.stdout, planned.stderr]
-    done = subject.set_configs(box)
+    done = box.set_configs()
     assert done.returncode == 0, done.stderr
     said.append(done.stderr)
     result.replacements += FILES

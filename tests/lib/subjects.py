@@ -5,7 +5,7 @@ A harness that finds nothing in the other two would find nothing here either.
 
 import functools
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import peer
@@ -20,32 +20,11 @@ class Missing(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A program under test, and whether what it says is in this program's words and exit codes."""
+    """A program under test, in a box of its own; `ours`: in this program's words and exit codes."""
 
     name: str
     box: Callable[..., Sandbox]
     ours: bool = True
-
-    def set_configs(
-        self,
-        box: Sandbox,
-        *argv: str,
-        strategy: str = "COPY_ALWAYS",
-        env: Mapping[str, str | None] | None = None,
-        timeout: float = 60,
-    ) -> subprocess.CompletedProcess[str]:
-        """kolla_set_configs ARGV..., as root. Raises subprocess.TimeoutExpired."""
-        return box.set_configs(*argv, strategy=strategy, env=env, timeout=timeout)
-
-    def start(
-        self,
-        box: Sandbox,
-        strategy: str = "COPY_ALWAYS",
-        env: Mapping[str, str | None] | None = None,
-        timeout: float = 60,
-    ) -> subprocess.CompletedProcess[str]:
-        """kolla_start, until the service ends. Raises subprocess.TimeoutExpired."""
-        return box.start(strategy=strategy, env=env, timeout=timeout)
 
 
 OURS = Subject("here", Sandbox)
