@@ -216,7 +216,7 @@ def find(path: str, links: bool = False, over: Over | None = None) -> Source:
     """The source at an absolute path, as a final state has it that lies over the disk.
 
     Below the mounted configuration every step is taken. `links`: a link that does not lead to a
-    directory is the source itself. Raises FileNotFoundError or NotADirectoryError, Dangling,
+    directory is the source itself. One that ends in / is a directory. Raises FileNotFoundError or NotADirectoryError, Dangling,
     OSError, and Unsafe for what somebody else could have put there.
     """
     return _find(path, _resolve(path, over), links, over)
@@ -234,8 +234,10 @@ def _find(path: str, real: str, links: bool, over: Over | None) -> Source:
                 return leaf
             raise Dangling(errno.ENOENT, "is a link that leads nowhere", path) from None
         if found.kind != stat.S_IFLNK:
-            if links and leaf is not None and found.kind != stat.S_IFDIR:
+            if links and leaf is not None and found.kind != stat.S_IFDIR and path[-1] != "/":
                 return leaf
+            if found.kind != stat.S_IFDIR and path.endswith("/"):
+                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
             found.refuse_planted()
             return found
         leaf = leaf or found

@@ -26,9 +26,14 @@ _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,
 # reader gone: a failure must not end the start (errexit is on), nor must SIGPIPE. It is said in a
 # subshell, for what the script has set for that signal is the service's.
 _SAY = (
-    b"(builtin printf '%%(%%Y-%%m-%%d %%H:%%M:%%S)T.%%.3s INFO %%s\\n' -1 "
+    b"(builtin printf '%%(%%Y-%%m-%%d %%H:%%M:%%S)T.%%.3s %s %%s\\n' -1 "
     b'"${EPOCHREALTIME#*[!0-9]}" %s >&2) || builtin :\n'
 )
+# What ends the shell while it reads the script; once that is done $1 says so, for the script may
+# have set a trap of its own by then, which is not to be taken away.
+_FAILED = _SAY % (b"ERROR", b'"' + SCRIPT + b" failed with exit status $?; KOLLA_DEBUG=1 shows each"
+                  b' command"')  # fmt: skip
+_UNLESS_FAILED = b"case $?,${1-} in 0,*|*,sourced) ;; *) " + _FAILED + b";; esac"
 
 
 def split(command: str) -> list[str]:
@@ -102,11 +107,14 @@ def text(
     lines = b"set -o errexit -o pipefail -o nounset%s\n" % (b" -o xtrace" if trace else b"")
     lines += b"CMD=%s\nARGS=''\n" % _quoted(shown)
     if script:
-        lines += b". " + SCRIPT + b"\n"
+        lines += b"builtin trap -- %s EXIT\n" % _quoted(_UNLESS_FAILED)
+        lines += b". " + SCRIPT + b"\nbuiltin set -- sourced\n"
     lines += b'if builtin test -n "${%s-}"; then builtin umask "$%s"; fi\n' % (UMASK, UMASK)
     if fixed:
-        return lines + _SAY % _quoted(b"Running command: '" + shown + b"'") + exact + b"\n"
-    lines += _SAY % b"\"Running command: '${CMD}${ARGS:+ $ARGS}'\""
+        return (
+            lines + _SAY % (b"INFO", _quoted(b"Running command: '" + shown + b"'")) + exact + b"\n"
+        )
+    lines += _SAY % (b"INFO", b"\"Running command: '${CMD}${ARGS:+ $ARGS}'\"")
     if not isinstance(command, str):
         lines += b'if builtin test "$CMD" = %s; then %s ${ARGS}; fi\n' % (_quoted(shown), exact)
     return lines + b"exec ${CMD} ${ARGS}\n"

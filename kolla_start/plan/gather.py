@@ -224,7 +224,7 @@ def _config_file(draft: Draft, entry: ConfigFile) -> None:
     for tree in find(entry, draft, loc):
         dest = entry.dest
         if dest.endswith("/"):
-            dest += tree[0][0].path.rstrip("/").rpartition("/")[2]
+            dest += tree[0][0].path.rpartition("/")[2]  # none of a source that ends in /
         if entry.preserve_properties:
             draft.preserved[entry.index].update(_vouched(found for found, _, _ in tree))
         if entry.dest == "/" and dest != "/":
