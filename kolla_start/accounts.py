@@ -285,8 +285,8 @@ def cannot_be(uid: int, gid: int) -> str | None:
     return None
 
 
-def may_give(uid: int, gid: int, mode: int | None = None) -> str | None:
-    """Why this process cannot give a file these ids and this mode, or None if it can.
+def may_give(uid: int, gid: int) -> str | None:
+    """Why this process cannot give a file these ids, or None if it can.
 
     chown(2), chmod(2), capabilities(7), user_namespaces(7). Raises OSError where /proc does not
     say what the process may do.
@@ -294,8 +294,7 @@ def may_give(uid: int, gid: int, mode: int | None = None) -> str | None:
     own = os.geteuid()
     if own != 0:
         return cannot_be(uid, gid)
-    own_group = _own_group(gid)
-    if uid == own and own_group:
+    if uid == own and _own_group(gid):
         return None
     problem = not_mapped(uid, [gid])
     if problem is not None:
@@ -303,13 +302,18 @@ def may_give(uid: int, gid: int, mode: int | None = None) -> str | None:
     needed = [(_CAP_CHOWN, "CHOWN", f"give files to {uid}:{gid}")]
     if uid != own:
         needed.append((_CAP_FOWNER, "FOWNER", f"set the mode of what belongs to uid {uid}"))
-    if mode is not None and mode & 0o2000 and not own_group:
-        # Without it the kernel clears the bit and says nothing, chmod(2).
-        needed.append((_CAP_FSETID, "FSETID", f"set the set-group-id bit for group {gid}"))
     for number, name, what in needed:
         if not capable(number):
             return f"root cannot {what} here; start the container with --cap-add {name}"
     return None
+
+
+def may_set_group_id(gid: int) -> bool:
+    """Whether this process can set the set-group-id bit on what belongs to a group.
+
+    Else the kernel clears it and says nothing, chmod(2). Raises as may_give().
+    """
+    return _own_group(gid) or capable(_CAP_FSETID)
 
 
 def not_mapped(uid: int, gids: list[int]) -> str | None:

@@ -292,6 +292,11 @@ def rewritable(path: str) -> bool:
     return os.access(name, os.W_OK, dir_fd=walk.directory(parent).fd, effective_ids=True)
 
 
+def pinned(path: str) -> bool:
+    """Whether nothing can take the place of a file: it is mounted, and cannot be written."""
+    return path in _mounted() and not rewritable(path)
+
+
 def free_bytes(path: str) -> tuple[int, int]:
     """The filesystem that a directory is on, as (device, free bytes).
 

@@ -15,6 +15,7 @@ import posix as os
 import stat
 
 from kolla_start.disk import planted
+from kolla_start.disk.read import is_null
 from kolla_start.disk.walk import Unsafe, identity, trusted
 
 TYPE_CHECKING = False
@@ -144,9 +145,14 @@ def changes_mode(kind: int, mode: int) -> bool:
 
 
 def differs(status: os.stat_result, wanted: Wanted) -> bool:
-    """Whether owner or mode are not as they should be; a link has no mode."""
-    if status.st_uid != wanted[0] or status.st_gid != wanted[1]:
-        return True
+    """Whether owner or mode are not as they should be; a link has no mode.
+
+    /dev/null is everybody's: it may be mounted over any file that is to be empty.
+    """
     kind = status.st_mode
+    if status.st_uid != wanted[0] or status.st_gid != wanted[1]:
+        return not is_null(status)
     mode = mode_of(kind, wanted)
-    return mode is not None and kind & 0o7777 != mode and not stat.S_ISLNK(kind)
+    if mode is None or kind & 0o7777 == mode or stat.S_ISLNK(kind):
+        return False
+    return not is_null(status)

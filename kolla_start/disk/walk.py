@@ -349,10 +349,11 @@ def refuse_step(above: os.stat_result, here: os.stat_result, real: str, fd: int 
         or private(here)
         or (_may_step is not None and _may_step(above, here, real, fd))
     ):
+        whose = "that others can write" if trusted(above.st_uid) else f"of uid {above.st_uid}"
         raise Unsafe(
-            f"{real} belongs to uid {here.st_uid} but lies in a directory of uid {above.st_uid}, "
-            "who could have moved it there; name it under `directories` with its owner, give both "
-            "one owner, or remove it"
+            f"{real} belongs to uid {here.st_uid} but lies in a directory {whose}, who could have "
+            "moved it there; name it under `directories` with its owner, give both one owner, or "
+            "remove it"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix as os
 import stat
 
-from kolla_start import progress
+from kolla_start import accounts, progress
 from kolla_start.disk import planted, read, remove, walk
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, join, split
@@ -45,6 +45,8 @@ class Comparison:
         for path, node in sorted(self._wanted.nodes.items()):
             progress.done += 1
             try:
+                if node.mode & 0o2000 and not accounts.may_set_group_id(node.gid):
+                    self._without_set_group_id(path, node)
                 self._one(path, node)
             except Changed:
                 raise
@@ -52,6 +54,11 @@ class Comparison:
                 self._draft.fault(node.loc, cause(error, path, "it cannot be compared: mend it"))
             except Unsafe as error:
                 self._draft.fault(node.loc, str(error))
+
+    def _without_set_group_id(self, path: str, node: Node) -> None:
+        node.mode &= ~0o2000
+        what = f"the set-group-id bit for group {node.gid} cannot be set here and is left out"
+        self._draft.warn(node.loc, f"{path}: {what}; start the container with --cap-add FSETID")
 
     def _one(self, path: str, node: Node) -> None:
         # What lies in a directory that is yet to be made is not there, whatever stands there now.
@@ -72,7 +79,7 @@ class Comparison:
             self._other(path, node, status)
         elif node.kind == FILE:
             if node.source is not None:
-                self._put(path, node, "cannot be read")
+                self._replace(path, node, "cannot be read")
                 return
             why = _drift(status, node)
             if why:
@@ -146,6 +153,14 @@ class Comparison:
         if not why and node.preserve and status.st_mtime_ns != node.source.status.st_mtime_ns:
             why, minor = "times differ", True
         if why:
+            self._replace(path, node, why, minor)
+
+    def _replace(self, path: str, node: Node, why: str, minor: bool = False) -> None:
+        """A file of another."""
+        if read.pinned(path):
+            loc = (*node.loc, "dest") if node.loc else ()
+            self._draft.fault(loc, f"{path} is mounted read-only; mount it writable, or unmount it")
+        else:
             self._put(path, node, why, minor)
 
     def _remove(self, path: str, node: Node, why: str, minor: bool) -> None:

@@ -43,7 +43,8 @@ def decide(config: Config, before: Records, home: Home, again: bool) -> Plan:
     except OSError as error:
         draft.fault((), cause(error, home.defaults, "mend it"))
     if draft.faults:
-        raise Refused(draft.faults, config.path, config.text)
+        once = {(fault.loc, fault.message): fault for fault in draft.faults}
+        raise Refused(list(once.values()), config.path, config.text)
     source.settled()
     return plan
 

@@ -34,7 +34,7 @@ def foresee(draft: Draft, steps: list[Step], fresh: set[str]) -> None:
             continue
         if node is None:
             continue
-        problem = accounts.may_give(node.uid, node.gid, node.mode)
+        problem = accounts.may_give(node.uid, node.gid)
         if problem and problem not in refused:
             refused.add(problem)
             draft.fault(node.loc, f"{step.path}: {problem}")
