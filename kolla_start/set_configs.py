@@ -150,11 +150,15 @@ def _lock_anew(home: Home) -> int:
 
 
 def _warn(config: Config, faults: list[Fault] | tuple[Fault, ...]) -> None:
-    if faults:
+    placed = [fault for fault in faults if fault.loc]
+    if placed:
         from kolla_start.document import places
 
-        for line in places.lines(config.path, config.text, list(faults)):
+        for line in places.lines(config.path, config.text, placed):
             log.warning(line)
+    for fault in faults:
+        if not fault.loc:  # of the disk: nothing in the document speaks of it
+            log.warning(fault.message)
 
 
 def check() -> int:

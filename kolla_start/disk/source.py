@@ -216,8 +216,8 @@ def find(path: str, links: bool = False, over: Over | None = None) -> Source:
     """The source at an absolute path, as a final state has it that lies over the disk.
 
     Below the mounted configuration every step is taken. `links`: a link that does not lead to a
-    directory is the source itself. One that ends in / is a directory. Raises FileNotFoundError or NotADirectoryError, Dangling,
-    OSError, and Unsafe for what somebody else could have put there.
+    directory is the source itself. One that ends in / is a directory. Raises FileNotFoundError or
+    NotADirectoryError, Dangling, OSError, and Unsafe for what somebody else could have put there.
     """
     return _find(path, _resolve(path, over), links, over)
 

@@ -12,7 +12,7 @@ from kolla_start import accounts, progress
 from kolla_start.disk import planted, read, remove, walk
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, join, split
-from kolla_start.errors import cause
+from kolla_start.errors import Fault, cause
 from kolla_start.plan.draft import Draft
 from kolla_start.plan.steps import Copy, MakeDirectory, MakeFile, Placing, Remove, SetOwner, Step
 from kolla_start.plan.wanted import (
@@ -28,6 +28,10 @@ from kolla_start.plan.wanted import (
     is_directory,
     kind_of,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kolla_start.errors import Loc
 
 
 class Comparison:
@@ -45,20 +49,17 @@ class Comparison:
         for path, node in sorted(self._wanted.nodes.items()):
             progress.done += 1
             try:
-                if node.mode & 0o2000 and not accounts.may_set_group_id(node.gid):
-                    self._without_set_group_id(path, node)
+                _leave_out_what_cannot_be(self._draft, path, node)
                 self._one(path, node)
             except Changed:
                 raise
             except OSError as error:
                 self._draft.fault(node.loc, cause(error, path, "it cannot be compared: mend it"))
             except Unsafe as error:
-                self._draft.fault(node.loc, str(error))
-
-    def _without_set_group_id(self, path: str, node: Node) -> None:
-        node.mode &= ~0o2000
-        what = f"the set-group-id bit for group {node.gid} cannot be set here and is left out"
-        self._draft.warn(node.loc, f"{path}: {what}; start the container with --cap-add FSETID")
+                if node.part == RESTORE:
+                    self._draft.stay(path, str(error))
+                else:
+                    self._draft.fault(node.loc, str(error))
 
     def _one(self, path: str, node: Node) -> None:
         # What lies in a directory that is yet to be made is not there, whatever stands there now.
@@ -105,13 +106,7 @@ class Comparison:
     def _put(
         self, path: str, node: Node, why: str, minor: bool = False, over: bool = False
     ) -> None:
-        if node.source is not None:
-            step: Placing = Copy(path, node, why, minor, over)
-        elif node.kind == FILE:
-            step = MakeFile(path, node, why, minor, over)
-        else:
-            step = MakeDirectory(path, node, why, minor, over)
-        self.steps.append(step)
+        self.steps.append(_placing(node)(path, node, why, minor, over))
 
     def _set(self, path: str, node: Node, why: str) -> None:
         planted.refuse_planted(path, node.uid, node.mode)
@@ -158,8 +153,7 @@ class Comparison:
     def _replace(self, path: str, node: Node, why: str, minor: bool = False) -> None:
         """A file of another."""
         if read.pinned(path):
-            loc = (*node.loc, "dest") if node.loc else ()
-            self._draft.fault(loc, f"{path} is mounted read-only; mount it writable, or unmount it")
+            self._draft.fault(_dest(node), f"{path} is mounted read-only; mount it writable")
         else:
             self._put(path, node, why, minor)
 
@@ -173,14 +167,11 @@ class Comparison:
         A mount never, nor what a neighbour may have moved there. That is a fault only where the
         document wants something else in its place.
         """
-        draft, loc = self._draft, (*node.loc, "dest") if node.loc else ()
+        draft, loc = self._draft, _dest(node)
         own = self._wanted.nodes.get(path) is node
-        advice = "unmount it" if own else "unmount it, or merge"
-        mounts = read.mounts(path)
-        for mount in mounts:
-            where = "is a mount point" if mount == path else f"holds the mount point {mount}"
-            draft.fault(loc, f"{path} {where}, and is to be replaced; {advice}")
-        if mounts:
+        mounted = _mounted(path, "unmount it" if own else "unmount it, or merge")
+        if mounted:
+            draft.faults += [Fault(loc, what) for what in mounted]
             return False
         try:
             remove.refuse_foreign(path)
@@ -193,6 +184,33 @@ class Comparison:
                 draft.warn(loc, f"{path} is not in the source, and stays: {error}")
             return False
         return True
+
+
+def _leave_out_what_cannot_be(draft: Draft, path: str, node: Node) -> None:
+    """A set-group-id bit that the kernel would clear and say nothing: chmod(2)."""
+    if node.mode & 0o2000 and not accounts.may_set_group_id(node.gid):
+        node.mode &= ~0o2000
+        what = f"the set-group-id bit for group {node.gid} cannot be set here and is left out"
+        draft.warn(node.loc, f"{path}: {what}; start the container with --cap-add FSETID")
+
+
+def _placing(node: Node) -> type[Placing]:
+    if node.source is not None:
+        return Copy
+    return MakeFile if node.kind == FILE else MakeDirectory
+
+
+def _dest(node: Node) -> Loc:
+    return (*node.loc, "dest") if node.loc else ()
+
+
+def _mounted(path: str, advice: str) -> list[str]:
+    """What is against replacing a path: the mount points there, and in it."""
+    found = []
+    for mount in read.mounts(path):
+        where = "is a mount point" if mount == path else f"holds the mount point {mount}"
+        found.append(f"{path} {where}, and is to be replaced; {advice}")
+    return found
 
 
 def _same(node: Node, mine: int) -> bool:
