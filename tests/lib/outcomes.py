@@ -83,7 +83,7 @@ def quiet(box: Sandbox) -> None:
     assert "WARNING" not in box.set_configs().stderr
 
 
-def refused(box: Sandbox, content: Document | None = None, *words: str) -> CompletedProcess[str]:
+def refused(box: Sandbox, content: object = None, *words: str) -> CompletedProcess[str]:
     """The document is refused whole: a message, nothing touched, the same at every start."""
     if content is not None:
         box.document(content)

@@ -144,3 +144,26 @@ def test_who_could_have_moved_it_there_is_named(box: Sandbox) -> None:
     faults = [line.partition(" ERROR ")[2] for line in done.stderr.splitlines() if "ERROR" in line]
     assert not [line for line in faults if "of uid 0, who could have moved it" in line]
     assert len(set(faults)) == len(faults)
+
+
+# --- values that only upstream takes --------------------------------------------------------------
+
+_RULE = {"path": "/etc/nova", "owner": "nova"}
+_COPY = entry("s", "/etc/nova/s", "nova", "0600")
+_KEPT = entry("s", "/etc/nova/s", preserve_properties=True)
+TAKEN: dict[str, tuple[object, str]] = {
+    "an empty perm": (document(permissions=[{**_RULE, "perm": ""}]), "permissions[0].perm"),
+    "a number that says nothing": (document({**_KEPT, "perm": 420}), "config_files[0].perm"),
+    "an object for an empty list": ({"command": "true", "permissions": {}}, "permissions"),
+    "0 for false": (document({**_COPY, "optional": 0}), "config_files[0].optional"),
+    "an empty string for false": (document({**_COPY, "merge": ""}), "config_files[0].merge"),
+    "a dot": (document(entry("s", "/etc/./nova/s", "nova", "0600")), "config_files[0].dest"),
+    "up": (document(entry("s", "/etc/nova/../o/s", "nova", "0600")), "config_files[0].dest"),
+    "a key twice": ('{"//": "what it is", "command": "true", "//": "whose it is"}', "//"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_value_that_only_upstream_takes(box: Sandbox, name: str) -> None:
+    content, where = TAKEN[name]
+    refused(box, content, where)
