@@ -293,7 +293,7 @@ def _sweep(plan: Plan) -> int:
     trees = rules.trees()
     if not trees:
         return 0
-    from kolla_start.disk.sweep import Sweep
+    from kolla_start.disk.sweep import Hidden, Sweep
     from kolla_start.disk.tree import sweep_tree
 
     source.rest()
@@ -308,9 +308,12 @@ def _sweep(plan: Plan) -> int:
             log.warning(f"permissions: {what}")
 
     sweep = Sweep(rules.of_entries, rules.becomes, rules.named, failed)
-    for top, recurse in trees:
-        sweep_tree(sweep, top, recurse)
-    sweep.settle()
+    try:
+        for top, recurse in trees:
+            sweep_tree(sweep, top, recurse)
+        sweep.settle()
+    except Hidden as error:
+        raise OSError(*error.args) from None
     if sweep.mended:
         log.info(f"permissions: owner or mode of {sweep.mended} entries set")
     if sweep.failures:

@@ -11,6 +11,7 @@ stands for nothing; else when all trees are done.
 
 from __future__ import annotations
 
+import errno
 import posix as os
 import stat
 
@@ -26,6 +27,17 @@ if TYPE_CHECKING:
     Wanted = tuple[int, int, int | None, int | None]
     # For the entries of a directory: one answer for all of them, or a function of the full path.
     Rule = Wanted | Callable[[str], Wanted | None]
+
+
+# What a link leads to cannot be set, now or later: path_resolution(7), capabilities(7).
+_LASTING = (errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+class Hidden(Exception):
+    """What a link leads to cannot be seen to just now: errno, what that means, the path.
+
+    Nothing else is given away then: no later start could tell that it was the image's link.
+    """
 
 
 class Sweep:
@@ -72,51 +84,40 @@ class Sweep:
         self._links.append((path, status, wanted))
 
     def follow(self, path: str, wanted: Wanted) -> None:
-        """Note what a link leads to that only root can have made."""
+        """Note what a link leads to that only root can have made. Raises Hidden."""
         try:
             found = planted.open_behind(path)
+            if found is None:
+                return
+            try:
+                # What the document names itself has the owner that it names.
+                if not self._named(found.real):
+                    if differs(found.status, wanted):
+                        found.refuse_planted(wanted[0], mode_of(found.status.st_mode, wanted))
+                    self._behind[identity(found.status)] = found.real, wanted
+            finally:
+                found.close()
         except (FileNotFoundError, NotADirectoryError):
-            return  # It leads nowhere.
+            pass  # It leads nowhere.
         except (OSError, Unsafe) as error:
-            self.failed(path, error)
-            return
-        if found is None:
-            return
-        try:
-            # What the document names itself has the owner that it names.
-            if not self._named(found.real):
-                if differs(found.status, wanted):
-                    found.refuse_planted(wanted[0], mode_of(found.status.st_mode, wanted))
-                self._behind[identity(found.status)] = found.real, wanted
-        except (OSError, Unsafe) as error:
-            self.failed(path, error)
-        finally:
-            found.close()
+            self._missed(path, error)
+
+    def _missed(self, path: str, error: OSError | Unsafe) -> None:
+        if isinstance(error, OSError) and error.errno not in _LASTING:
+            raise Hidden(error.errno, error.strerror, path) from error
+        self.failed(path, error)
 
     def settle(self) -> None:
-        """Set what links led to, then the links."""
+        """Set what links led to, then the links. Raises Hidden."""
         behind, self._behind = self._behind, {}
         links, self._links = self._links, []
         for known, (path, wanted) in behind.items():
             try:
-                found = planted.open_behind(path)
+                self._set_behind(known, path, wanted)
             except FileNotFoundError:
-                continue
+                pass
             except (OSError, Unsafe) as error:
-                self.failed(path, error)
-                continue
-            if found is None:
-                continue
-            try:
-                if identity(found.status) == known and differs(found.status, wanted):
-                    mode = mode_of(found.status.st_mode, wanted)
-                    found.refuse_planted(wanted[0], mode)
-                    found.set_owner(wanted[0], wanted[1], mode)
-                    self.mended += 1
-            except (OSError, Unsafe) as error:
-                self.failed(path, error)
-            finally:
-                found.close()
+                self._missed(path, error)
         for path, status, wanted in links:
             try:
                 found = planted.find_again(path, status, wanted[0])
@@ -132,6 +133,19 @@ class Sweep:
                 self.failed(path, error)
             finally:
                 found.close()
+
+    def _set_behind(self, known: tuple[int, int], path: str, wanted: Wanted) -> None:
+        found = planted.open_behind(path)
+        if found is None:
+            return
+        try:
+            if identity(found.status) == known and differs(found.status, wanted):
+                mode = mode_of(found.status.st_mode, wanted)
+                found.refuse_planted(wanted[0], mode)
+                found.set_owner(wanted[0], wanted[1], mode)
+                self.mended += 1
+        finally:
+            found.close()
 
 
 def mode_of(kind: int, wanted: Wanted) -> int | None:

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 from documents import document, entry
-from moments import moments, stopped_at
-from outcomes import applied
+from moments import failing_at, moments, stopped_at
+from outcomes import applied, no_bug
 from sandbox import Sandbox
 
 VOLUME = "/var/lib/volume"
@@ -249,3 +249,31 @@ def test_a_service_whose_uid_has_changed(sandbox: Sandbox) -> None:
     tree = {"path": "/var/lib/nova", "owner": "nova", "recurse": True}
     applied(sandbox, document(permissions=[tree]))
     assert sandbox.owner("/var/lib/nova/key") == (4321, 4321)
+
+
+def _link_of_the_image(box: Sandbox) -> None:
+    box.adduser("nova", 4321)
+    box.write("/srv/outside")
+    box.mkdir("/srv/volume")
+    box.symlink("../outside", "/srv/volume/link")
+    box.document(document(permissions=[{"path": "/srv/volume", "owner": "nova", "recurse": True}]))
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOMEM"])
+def test_what_a_link_leads_to_is_not_forgotten(error: str) -> None:
+    """Each call that concerns it fails once: the next start still knows that it is the image's."""
+    with Sandbox() as box:
+        _link_of_the_image(box)
+        found = moments(box, ["/srv/outside", '/srv>, "outside"', '/srv/volume>, "link"'])
+    assert len(found) > 3
+    lost = []
+    for moment in found:
+        with Sandbox() as box:
+            _link_of_the_image(box)
+            done = failing_at(box, moment, error)
+            no_bug(done)
+            applied(box)
+            owners = {box.owner("/srv/outside"), box.owner("/srv/volume")}
+            if owners != {(4321, 4321)}:
+                lost.append(f"{moment}: {done.stderr[-300:]}")
+    assert not lost
