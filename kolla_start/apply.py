@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posix as os
 
-from kolla_start import accounts, kernel, log, progress, records
+from kolla_start import accounts, homes, kernel, log, progress, records
 from kolla_start.disk import planted, read, remove, source, storage, write
 from kolla_start.disk.source import Changed
 from kolla_start.disk.walk import Unsafe, split
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from kolla_start.records import Home, Records
+    from kolla_start.homes import Home
+    from kolla_start.records import Records
 
 # Beyond so many steps or warnings the log says how many there are, not each of them.
 _LOGGED = 100
@@ -115,7 +116,7 @@ def _failed(error: OSError, path: str) -> Failed:
 
 def _replace(plan: Plan, home: Home) -> None:
     before, after = plan.before, plan.after
-    records.prepare(home)
+    homes.prepare(home)
     _clean_up(before, home)
     meanwhile = _both(before, after)
     # Where originals may lie that nobody refers to, if this run is killed.

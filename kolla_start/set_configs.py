@@ -8,7 +8,7 @@ from __future__ import annotations
 import posix as os
 import sys
 
-from kolla_start import kernel, log, process, progress, records
+from kolla_start import homes, kernel, log, process, progress, records
 from kolla_start.apply import apply, settle
 from kolla_start.disk import source, walk, write
 from kolla_start.document import load
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from kolla_start.document.load import Config
     from kolla_start.errors import Fault
+    from kolla_start.homes import Home
     from kolla_start.plan.steps import Plan
-    from kolla_start.records import Home, Launch
+    from kolla_start.records import Launch
 
     Result = TypeVar("Result")
 
@@ -52,7 +53,7 @@ def configure(strategy: str | None) -> Launch:
     if strategy not in STRATEGIES:
         found = "is not set" if strategy is None else f"is {strategy!r}"
         raise refuse(f"KOLLA_CONFIG_STRATEGY {found}; set it to COPY_ALWAYS or COPY_ONCE")
-    home = records.home()
+    home = homes.home()
     if strategy == "COPY_ONCE" and home.configured_before():
         log.info(f"COPY_ONCE, and {home.configured} is there: nothing is copied again")
         return records.read_launch(home)
@@ -135,12 +136,12 @@ def _lock(home: Home, create: bool) -> int | None:
 def _lock_anew(home: Home) -> int:
     """A refused document leaves not even a lock file, so it is made after the plan."""
     try:
-        records.prepare(home)
+        homes.prepare(home)
         lock = _lock(home, create=True)
     except (OSError, walk.Unsafe) as error:
         what = (
             "the records need a writable place: where / cannot be written mount a tmpfs at "
-            f"{records.READ_ONLY_HOME}"
+            f"{homes.READ_ONLY_HOME}"
         )
         if isinstance(error, OSError):
             raise Failed(cause(error, home.defaults, what)) from error
@@ -171,7 +172,7 @@ def check() -> int:
 
 def _check() -> int:
     config = load.load()
-    home = records.home()
+    home = homes.home()
     before = records.load(home) if home.believed() else records.Records()
     again = kernel.variable("KOLLA_CONFIG_STRATEGY") != "COPY_ONCE"
     plan = decide(config, before, home, again)

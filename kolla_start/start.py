@@ -12,7 +12,7 @@ from __future__ import annotations
 import posix as os
 import sys
 
-from kolla_start import accounts, kernel, log, records
+from kolla_start import accounts, homes, kernel, log, records
 from kolla_start.errors import EXIT_OK
 from kolla_start.launch import cacerts, privileges, projects, service
 from kolla_start.process import run
@@ -72,7 +72,7 @@ def _through_sudo(environ: dict[bytes, bytes]) -> records.Launch:
         _privileged("kolla_copy_cacerts", environ)
     if projects.needed():
         _privileged("kolla_install_projects", environ)
-    return records.read_launch(records.shared_home())
+    return records.read_launch(homes.shared_home())
 
 
 def _privileged(name: str, environ: dict[bytes, bytes], keep_environment: bool = False) -> None:

@@ -192,7 +192,7 @@ EXCEPTIONS: dict[str, tuple[frozenset[str], str]] = {
         "loads the disk room itself, from files that lie beside the interpreter's",
     ),
     "process": (frozenset(["os.open"]), "/dev/null in place of a standard stream that is closed"),
-    "records": (
+    "homes": (
         frozenset(["os.access", "os.statvfs"]),
         "asks whether / can be written, which decides where the records lie",
     ),

@@ -328,7 +328,7 @@ def _mounted() -> dict[str, str]:
     """Mount point -> type of its filesystem, sorted."""
     if not _table:
         found = {}
-        for line in kernel.read("/proc/self/mountinfo").splitlines():
+        for line in kernel.read("/proc/self/mountinfo").split(b"\n")[:-1]:
             # Blanks are written as octal escapes there.
             place = kernel.decode(_unescape(line.split(b" ", 5)[4]))
             found[place] = line.rpartition(b" - ")[2].split(b" ", 1)[0].decode()

@@ -298,6 +298,8 @@ def _rewrite(
         os.close(buffer)
     fd = os.open(name, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=at)
     try:
+        if os.fstat(fd).st_uid != os.geteuid():
+            os.fchown(fd, os.geteuid(), -1)
         os.fchmod(fd, 0o600)
         _without_acl(fd)
         os.ftruncate(fd, 0)

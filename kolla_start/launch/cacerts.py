@@ -14,7 +14,7 @@ from __future__ import annotations
 import posix as os
 import stat
 
-from kolla_start import errors, log, records
+from kolla_start import errors, homes, log
 from kolla_start.disk import read, remove, source, storage, walk, write
 from kolla_start.disk.walk import Unsafe
 from kolla_start.launch import certificates, service
@@ -22,7 +22,7 @@ from kolla_start.process import run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from kolla_start.records import Home
+    from kolla_start.homes import Home
 
 PREFIX = "kolla-customca-"
 _OURS = "kolla"  # upstream's sign for what it may remove, in the directories below
@@ -103,7 +103,7 @@ def _compare(say: bool = False) -> Work:
     layout = next((each for each in _LAYOUTS if read.lstat(each.sign) is not None), None)
 
     def kept(name: str) -> bytes | None:
-        if layout is None or not records.shared_home().configured_before():
+        if layout is None or not homes.shared_home().configured_before():
             return None
         return read.content(f"{layout.anchors}/{PREFIX}{name}")
 
@@ -134,7 +134,7 @@ def _pending(home: Home) -> str:
 
 
 def _homes() -> list[Home]:
-    return [records.Home(prefix) for prefix in records.PREFIXES]
+    return [homes.Home(prefix) for prefix in homes.PREFIXES]
 
 
 def _ours_in(directory: str) -> list[str]:
@@ -165,8 +165,8 @@ def _usable(work: Work) -> Layout:
 
 
 def _install(layout: Layout) -> bool:
-    home = records.shared_home()
-    records.prepare(home)
+    home = homes.shared_home()
+    homes.prepare(home)
     pending = _pending(home)
     write.make_parents(pending)
     write.make_parents(f"{layout.anchors}/any")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import stat
 
-from kolla_start import errors, log, records
+from kolla_start import errors, homes, log
 from kolla_start.disk import read, source, walk
 from kolla_start.disk.source import Source
 from kolla_start.disk.walk import Unsafe
@@ -45,9 +45,9 @@ def operators(kept: Callable[[str], bytes | None], say: bool) -> dict[str, bytes
 
 def copied() -> bool:
     """Whether the records know COPIED, or something in it, as a destination."""
-    for prefix in records.PREFIXES:
+    for prefix in homes.PREFIXES:
         try:
-            text = read.content(records.Home(prefix).state)
+            text = read.content(homes.Home(prefix).state)
         except PermissionError:
             # A service user may not look: without the directory nothing was copied.
             if read.lstat(COPIED) is not None:

@@ -56,10 +56,7 @@ class Comparison:
             except OSError as error:
                 self._draft.fault(node.loc, cause(error, path, "it cannot be compared: mend it"))
             except Unsafe as error:
-                if node.part == RESTORE:
-                    self._draft.stay(path, str(error))
-                else:
-                    self._draft.fault(node.loc, str(error))
+                self._refuse(path, node, [str(error)])
 
     def _one(self, path: str, node: Node) -> None:
         # What lies in a directory that is yet to be made is not there, whatever stands there now.
@@ -86,7 +83,9 @@ class Comparison:
             if why:
                 self._set(path, node, why)
         elif node.kind == LINK:
-            self._link(path, node, status)
+            why = _other_link(path, node, status)
+            if why:
+                self._put(path, node, why)
         else:
             self._directory(path, node, status)
 
@@ -94,19 +93,17 @@ class Comparison:
         """Something else is there, or nothing."""
         if node.kind == NOTHING:
             if status is not None:
-                self._remove(path, node, "it left the document", minor=False)
+                self._remove(path, node, "it left the document")
             return
         if node.is_directory():
             self.fresh.add(path)
         if status is not None and not self._may_go(path, node):
             return
         why = "missing" if status is None else f"is {KIND_NAMES[kind_of(status)]}"
-        self._put(path, node, why, over=is_directory(status))
+        self.steps.append(_placing(node)(path, node, why, over=is_directory(status)))
 
-    def _put(
-        self, path: str, node: Node, why: str, minor: bool = False, over: bool = False
-    ) -> None:
-        self.steps.append(_placing(node)(path, node, why, minor, over))
+    def _put(self, path: str, node: Node, why: str, minor: bool = False) -> None:
+        self.steps.append(_placing(node)(path, node, why, minor))
 
     def _set(self, path: str, node: Node, why: str) -> None:
         planted.refuse_planted(path, node.uid, node.mode)
@@ -114,28 +111,26 @@ class Comparison:
 
     def _directory(self, path: str, node: Node, status: os.stat_result) -> None:
         """Or a special file of the image, which has no content either."""
+        names = read.names(path) if node.exact else []
+        if names and status.st_uid != node.uid:
+            foreign = planted.foreign(walk.directory(path))
+            if foreign:  # what is in it would be removed, or replaced
+                self._refuse(path, node, [foreign])
+                return
         if node.kind != PARENT:
             why = _drift(status, node)
             if not why and (node.preserve or node.complete()) and node.kind == DIRECTORY:
                 why = _lacking(path, node)  # a list that it had is not the copy's
             if why:
                 self._set(path, node, why)
-        if node.exact:
-            within = self._wanted.children.get(path, set())
-            for name in read.names(path):
-                if name not in within:
-                    extra = join(path, name)
-                    before = self._draft.records
-                    ours = extra in before.placed or extra in before.originals
-                    minor = node.part != RESTORE and not ours
-                    self._remove(extra, node, "not in the source", minor)
-
-    def _link(self, path: str, node: Node, status: os.stat_result) -> None:
-        assert node.source is not None
-        if read.link_target(path) != node.source.target:
-            self._put(path, node, "another target")
-        elif (status.st_uid, status.st_gid) != (node.uid, node.gid):
-            self._put(path, node, "another owner")
+        within = self._wanted.children.get(path, set())
+        before = self._draft.records
+        for name in names:
+            if name not in within:
+                extra = join(path, name)
+                ours = extra in before.placed or extra in before.originals
+                minor = node.part != RESTORE and not ours
+                self._remove(extra, node, "not in the source", minor)
 
     def _copied(self, path: str, node: Node, mine: int, status: os.stat_result) -> None:
         """A regular file is there, open."""
@@ -153,11 +148,11 @@ class Comparison:
     def _replace(self, path: str, node: Node, why: str, minor: bool = False) -> None:
         """A file of another."""
         if read.pinned(path):
-            self._draft.fault(_dest(node), f"{path} is mounted read-only; mount it writable")
+            self._refuse(path, node, [f"{path} is mounted read-only; mount it writable"])
         else:
             self._put(path, node, why, minor)
 
-    def _remove(self, path: str, node: Node, why: str, minor: bool) -> None:
+    def _remove(self, path: str, node: Node, why: str, minor: bool = False) -> None:
         if self._may_go(path, node):
             self.steps.append(Remove(path, node.part, why, minor))
 
@@ -167,23 +162,27 @@ class Comparison:
         A mount never, nor what a neighbour may have moved there. That is a fault only where the
         document wants something else in its place.
         """
-        draft, loc = self._draft, _dest(node)
         own = self._wanted.nodes.get(path) is node
         mounted = _mounted(path, "unmount it" if own else "unmount it, or merge")
         if mounted:
-            draft.faults += [Fault(loc, what) for what in mounted]
+            self._refuse(path, node, mounted)
             return False
         try:
             remove.refuse_foreign(path)
         except Unsafe as error:
-            if node.part == RESTORE:
-                draft.stay(path, str(error))
-            elif own:
-                draft.fault(loc, str(error))
+            if own or node.part == RESTORE:
+                self._refuse(path, node, [str(error)])
             else:
-                draft.warn(loc, f"{path} is not in the source, and stays: {error}")
+                self._draft.warn(_dest(node), f"{path} is not in the source, and stays: {error}")
             return False
         return True
+
+    def _refuse(self, path: str, node: Node, why: list[str]) -> None:
+        """What left the document stays as it is; what the document wants is a fault."""
+        if node.part == RESTORE:
+            self._draft.stay(path, why[0])
+        else:
+            self._draft.faults += [Fault(_dest(node), each) for each in why]
 
 
 def _leave_out_what_cannot_be(draft: Draft, path: str, node: Node) -> None:
@@ -192,6 +191,15 @@ def _leave_out_what_cannot_be(draft: Draft, path: str, node: Node) -> None:
         node.mode &= ~0o2000
         what = f"the set-group-id bit for group {node.gid} cannot be set here and is left out"
         draft.warn(node.loc, f"{path}: {what}; start the container with --cap-add FSETID")
+
+
+def _other_link(path: str, node: Node, status: os.stat_result) -> str:
+    """In what a link differs from the one that is wanted."""
+    assert node.source is not None
+    if read.link_target(path) != node.source.target:
+        return "another target"
+    owner = status.st_uid, status.st_gid
+    return "" if owner == (node.uid, node.gid) else "another owner"
 
 
 def _placing(node: Node) -> type[Placing]:

@@ -5,7 +5,7 @@ On the container-start path. It reads the disk and changes nothing.
 
 from __future__ import annotations
 
-from kolla_start import kernel, progress, records
+from kolla_start import homes, kernel, progress, records
 from kolla_start.disk import source
 from kolla_start.disk.walk import Unsafe
 from kolla_start.document import rules
@@ -23,7 +23,8 @@ from kolla_start.plan.ways import look_ahead
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kolla_start.document.load import Config
-    from kolla_start.records import Home, Records
+    from kolla_start.homes import Home
+    from kolla_start.records import Records
 
 
 def decide(config: Config, before: Records, home: Home, again: bool) -> Plan:
@@ -69,9 +70,9 @@ def _plan(config: Config, draft: Draft, home: Home, again: bool) -> Plan:
     foresee(draft, plan.steps, comparison.fresh)
     record(draft, plan, home)
     text = records.command_text(config.command)
-    if records.recorded(home.run_command) != kernel.encode(text):
+    if homes.recorded(home.run_command) != kernel.encode(text):
         plan.command = text
     options = launch.options_text()
-    plan.options = records.recorded(home.options) != (options and options.encode())
+    plan.options = homes.recorded(home.options) != (options and options.encode())
     plan.paths = list(draft.wanted.nodes)
     return plan

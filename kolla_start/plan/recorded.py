@@ -25,7 +25,7 @@ _NAME_MAX = 256  # limits.h, and a slash
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kolla_start.disk.source import Source
-    from kolla_start.records import Home
+    from kolla_start.homes import Home
 
 
 def remove_stale_parents(draft: Draft, plan: Plan) -> None:

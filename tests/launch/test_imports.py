@@ -14,7 +14,7 @@ from kolla_start import install
 # Of every start; of one that does the privileged stage itself; of one whose document asks for it.
 START = """
 accounts disk disk.given disk.planted disk.read disk.remove disk.source disk.storage disk.walk
-disk.write document document.text errors kernel launch launch.cacerts launch.certificates
+disk.write document document.text errors homes kernel launch launch.cacerts launch.certificates
 launch.privileges launch.program launch.projects launch.service log process records start
 """.split()
 PRIVILEGED = """

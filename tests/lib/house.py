@@ -28,6 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("disk",),
     ("document",),
     ("process",),
+    ("homes",),
     ("records",),
     ("plan",),
     ("apply",),

@@ -106,8 +106,8 @@ def test_the_service_reads_what_root_has_recorded_behind_it(sandbox: Sandbox) ->
     furnish(sandbox)
     applied(sandbox, {**COPIED, "user": "svc"})
     code = (
-        f"import sys; sys.path.append({str(TREE)!r})\nfrom kolla_start import records\n"
-        "print(records.read_launch(records.shared_home()).user)"
+        f"import sys; sys.path.append({str(TREE)!r})\nfrom kolla_start import homes, records\n"
+        "print(records.read_launch(homes.shared_home()).user)"
     )
     done = sandbox.run(["/usr/bin/python3", OPTIONS, "-c", code], user="svc")
     assert done.stdout == "svc\n", done.stderr

@@ -37,7 +37,7 @@ from machine import CACHE, unusable  # noqa: E402
 from mutation import Mutant, mutants  # noqa: E402
 
 COUNT, SEED = 150, 12
-ROOMS = ("disk/*.py", "plan/*.py", "apply.py", "records.py", "launch/privileges.py")
+ROOMS = ("disk/*.py", "plan/*.py", "apply.py", "homes.py", "records.py", "launch/privileges.py")
 RESULTS = CACHE / "mutants.jsonl"
 
 # The tests of a room, nearest first. Whatever survives them meets all the others.
@@ -53,6 +53,10 @@ NEAREST = {
         plan/test_kept_away.py plan/test_sources_made_here.py
         """,
     "apply.py": "plan/test_configure.py disk/test_flush_order.py plan/test_second_start.py",
+    "homes.py": """
+        plan/test_planted_records.py plan/test_open_places.py plan/test_linked_records.py
+        adversary/test_attack.py
+        """,
     "records.py": """
         plan/test_copy_once.py plan/test_damaged_records.py plan/test_planted_records.py
         plan/test_open_places.py plan/test_linked_records.py
