@@ -28,8 +28,8 @@ class Home:
     """
 
     __slots__ = (
-        "base", "configured", "defaults", "lock", "options", "own", "prefix", "run_command",
-        "state",
+        "base", "certificates", "configured", "defaults", "lock", "options", "own", "prefix",
+        "run_command", "state",
     )  # fmt: skip
 
     def __init__(self, prefix: str) -> None:
@@ -39,6 +39,8 @@ class Home:
         self.configured = f"{prefix}/configured"
         self.defaults = f"{self.base}/defaults"
         self.options = f"{self.base}/options"
+        # Not in the defaults directory, which is root's alone: the service user asks for it, too.
+        self.certificates = f"{self.base}/cacerts-pending"
         self.state = f"{self.defaults}/state"
         self.own = f"{self.defaults}/kolla_start"
         self.lock = f"{self.defaults}/lock"
@@ -55,13 +57,11 @@ class Home:
 
         Raises OSError, and Unsafe.
         """
-        return not any(_open_to_others(path) for path in (self.state, self.options))
+        return not any(open_to_others(path) for path in (self.state, self.options))
 
     def configured_before(self) -> bool:
         """Whether COPY_ONCE has succeeded here, as far as that can be believed. Raises as above."""
-        if _open_to_others(self.configured) or read.lstat(self.configured) is None:
-            return False
-        return self.believed()
+        return holds(self.configured) and self.believed()
 
 
 def _real(path: str) -> str:
@@ -72,7 +72,12 @@ def _real(path: str) -> str:
         return path  # What is wrong with it is said where it is used.
 
 
-def _open_to_others(path: str) -> bool:
+def holds(path: str) -> bool:
+    """Whether a record is there, and believed. Raises OSError, and Unsafe."""
+    return not open_to_others(path) and read.lstat(path) is not None
+
+
+def open_to_others(path: str) -> bool:
     """Whether somebody else can have put a record there; judged by the nearest directory there is.
 
     Whoever can write /etc says who root is (passwd(5)) and what its programs load (ld.so(8)), and
@@ -101,8 +106,10 @@ def _open_to_others(path: str) -> bool:
 def _is_others(path: str) -> bool:
     try:
         status = read.lstat(path)
-    except (Unsafe, PermissionError):
+    except Unsafe:
         return True
+    except PermissionError:
+        return False  # root's alone, then: who may not look is the service user
     if status is None or stat.S_ISDIR(status.st_mode):
         return False  # of a directory it is what lies in it that is asked for
     return not walk.private(status) or status.st_nlink > 1
@@ -141,7 +148,7 @@ def shared_home() -> Home:
 
 def recorded(path: str) -> bytes | None:
     """What a record holds; None where there is none, or none that is believed."""
-    return None if _open_to_others(path) else read.content(path)
+    return None if open_to_others(path) else read.content(path)
 
 
 def prepare(place: Home) -> None:
@@ -152,9 +159,10 @@ def prepare(place: Home) -> None:
     leaves. Raises OSError and Unsafe.
     """
     if not place.believed():
-        records = (place.defaults, place.options, place.run_command, place.configured)
-        planted = [path for path in records if _open_to_others(path)]
-        if _open_to_others(place.state):
+        names = "defaults", "options", "certificates", "run_command", "configured"
+        records = [str(getattr(place, name)) for name in names]
+        planted = [path for path in records if open_to_others(path)]
+        if open_to_others(place.state):
             planted.append(place.defaults)
         _take(place.base)
         for path in planted:

@@ -13,6 +13,7 @@ import errno
 import posix as os
 import stat
 
+from kolla_start import kernel
 from kolla_start.disk import walk
 from kolla_start.disk.given import declared
 from kolla_start.disk.walk import ROOT_ONLY, Directory, Unsafe, identity, join, split, trusted
@@ -185,9 +186,9 @@ def open_behind(path: str) -> Found | None:
 
     Only root can have made a link that root owns in a directory that nobody else can write, nor
     any directory above it. /proc/self/fd/1 and the like (images have logs that lead there) stand
-    for the pipe, socket or terminal that it is, but not for a file: who calls sudo chooses it. Nor
-    does a link stand for a device. Raises FileNotFoundError or NotADirectoryError where it leads
-    nowhere, OSError for a loop, and Unsafe.
+    for the nameless pipe or socket, or the terminal, that it is, but not for a file: who calls sudo
+    chooses it. Nor does a link stand for a device. Raises FileNotFoundError or NotADirectoryError
+    where it leads nowhere, OSError for a loop, and Unsafe.
     """
     for _ in range(40):  # path_resolution(7)
         path = walk.resolve(path)
@@ -200,14 +201,28 @@ def open_behind(path: str) -> Found | None:
         if at.sole != ROOT_ONLY or not trusted(found.status.st_uid):
             return None
         if at.real == f"/proc/{os.getpid()}/fd":
-            fd = os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=at.fd)
-            found = Found(fd, path, at.sole)
-            if os.major(found.status.st_rdev) in _TERMINALS and stat.S_ISCHR(found.status.st_mode):
-                return found
-            return _unless(found, stat.S_ISREG, stat.S_ISDIR, stat.S_ISCHR, stat.S_ISBLK)
+            return _stream(name, at, path)
         target = os.readlink(name, dir_fd=at.fd)
         path = target if target.startswith("/") else join(at.real, target)
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+
+
+def _stream(name: str, at: Directory, path: str) -> Found | None:
+    """What a descriptor of this process is, if it has no name, or is a terminal; else None.
+
+    O_PATH opens also what its caller may neither read nor write (open(2)).
+    """
+    flags = kernel.read(f"/proc/self/fdinfo/{name}").partition(b"flags:")[2].split()[0]
+    if int(flags, 8) & os.O_PATH:
+        return None
+    found = Found(os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=at.fd), path, at.sole)
+    status = found.status
+    if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) in _TERMINALS:
+        return found
+    if os.readlink(name, dir_fd=at.fd).startswith(("pipe:[", "socket:[")):
+        return found
+    found.close()
+    return None
 
 
 def _unless(found: Found, *kinds: Callable[[int], bool]) -> Found | None:

@@ -302,10 +302,8 @@ class Walk:
             raise _with_path(error, real, errno.EINVAL) from None
         if not real.startswith(self.free):
             owner = os.stat(name, dir_fd=at.fd, follow_symlinks=False).st_uid
-            # A volume of the kubelet's is open to all by its mode, and mounted read-only.
-            swappable = at.status.st_mode & 0o022 and not os.fstatvfs(at.fd).f_flag & os.ST_RDONLY
-            if not trusted(owner) or not trusted(at.status.st_uid) or swappable:
-                raise replaceable(real, owner or at.status.st_uid)
+            if not trusted(owner) or not trusted(at.status.st_uid) or _exchanger(at) != ROOT_ONLY:
+                raise replaceable(real)
         if name == GENERATION:
             target = self.generations.setdefault(at.real, target)
         return target
@@ -320,6 +318,14 @@ class Walk:
             os.close(self._open.pop(path).fd)
 
 
+def _exchanger(at: Directory) -> int:
+    """Who could have put a link of root's into a directory, or that one in place of another."""
+    if at.private:
+        return at.sole
+    # A volume of the kubelet's is open to all by its mode, and mounted read-only.
+    return at.mover if os.fstatvfs(at.fd).f_flag & os.ST_RDONLY else SEVERAL
+
+
 def _with_path(error: OSError, real: str, other_kind: int) -> OSError:
     """The error of a call with a name alone; ENOTDIR for the one that says what it is not.
 
@@ -329,11 +335,11 @@ def _with_path(error: OSError, real: str, other_kind: int) -> OSError:
     return OSError(code, os.strerror(code or 0), real)
 
 
-def replaceable(link: str, uid: int) -> Unsafe:
+def replaceable(link: str) -> Unsafe:
     """What is against following a symbolic link that is not root's alone."""
     return Unsafe(
-        f"{link} is a symbolic link that uid {uid} or a group can replace; it is not followed: "
-        "name the place it points to"
+        f"{link} is a symbolic link that others than root can replace; it is not followed: name "
+        "the place it points to"
     )
 
 

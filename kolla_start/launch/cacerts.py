@@ -11,6 +11,7 @@ environment, and which certificates are the operator's certificates.py says.
 
 from __future__ import annotations
 
+import errno
 import posix as os
 import stat
 
@@ -105,7 +106,12 @@ def _compare(say: bool = False) -> Work:
     def kept(name: str) -> bytes | None:
         if layout is None or not homes.shared_home().configured_before():
             return None
-        return read.content(f"{layout.anchors}/{PREFIX}{name}")
+        try:
+            return read.content(f"{layout.anchors}/{PREFIX}{name}")
+        except OSError as problem:
+            if problem.errno != errno.ENAMETOOLONG:
+                raise
+            return None
 
     operators = certificates.operators(kept, say)
     wanted = {PREFIX + name: data for name, data in operators.items()}
@@ -124,13 +130,8 @@ def _compare(say: bool = False) -> Work:
             and read.content(path) == wanted[name]
         ):
             del wanted[name]
-    pending = any(read.lstat(_pending(home)) is not None for home in _homes())
+    pending = any(homes.holds(home.certificates) for home in _homes())
     return Work(layout, wanted, gone, pending)
-
-
-def _pending(home: Home) -> str:
-    """Not in the defaults directory, which is root's alone: needed() asks as the service user."""
-    return f"{home.base}/cacerts-pending"
 
 
 def _homes() -> list[Home]:
@@ -167,7 +168,7 @@ def _usable(work: Work) -> Layout:
 def _install(layout: Layout) -> bool:
     home = homes.shared_home()
     homes.prepare(home)
-    pending = _pending(home)
+    pending = home.certificates
     write.make_parents(pending)
     write.make_parents(f"{layout.anchors}/any")
     # Two runs at once must not share the update command's working files. The lock is that of the
@@ -195,7 +196,7 @@ def _install(layout: Layout) -> bool:
         )
         _update(layout)
         for each in _homes():
-            remove.remove(_pending(each))
+            remove.remove(each.certificates)
     finally:
         os.close(lock)
     return True
@@ -230,6 +231,8 @@ def _remove_dangling(directory: str) -> None:
     except (FileNotFoundError, NotADirectoryError):
         return
     for path in paths:
+        if not (_is_link(path) and read.link_target(path).rpartition("/")[2].startswith(_OURS)):
+            continue
         try:
             source.find(path)
         except source.Dangling:

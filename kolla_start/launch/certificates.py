@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MOUNTED = f"{source.MOUNTED}/ca-certificates"
+_LARGEST = 16 << 20  # bytes; all that a distribution trusts is a megabyte
 COPIED = "/var/lib/kolla/share/ca-certificates"
 CONFIG_DATA = "/var/lib/config-data/ca-certificates"  # where tcib's images look
 
@@ -46,8 +47,11 @@ def operators(kept: Callable[[str], bytes | None], say: bool) -> dict[str, bytes
 def copied() -> bool:
     """Whether the records know COPIED, or something in it, as a destination."""
     for prefix in homes.PREFIXES:
+        state = homes.Home(prefix).state
+        if homes.open_to_others(state):
+            continue
         try:
-            text = read.content(homes.Home(prefix).state)
+            text = read.content(state)
         except PermissionError:
             # A service user may not look: without the directory nothing was copied.
             if read.lstat(COPIED) is not None:
@@ -124,6 +128,8 @@ def _read(
         try:
             if not stat.S_ISREG(each.status.st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", each.path)
+            if each.status.st_size > _LARGEST:
+                raise OSError(errno.EFBIG, "larger than a file of certificates is", each.path)
             data = each.content()  # once: who can write it may do so at any moment
             why = doubt(each, data)
             if why:

@@ -11,6 +11,7 @@ import errno
 import posix as os
 import stat
 
+from kolla_start import kernel
 from kolla_start.disk import read, source, walk
 from kolla_start.disk.walk import ROOT_ONLY, Unsafe, ancestors, join, trusted
 from kolla_start.document import rules
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from kolla_start.disk.walk import Stands, Walk
     from kolla_start.errors import Loc
     from kolla_start.records import Records
+
+_NAME_MAX = 255  # bytes, limits.h
 
 
 class Baseline:
@@ -175,6 +178,9 @@ class Draft:
 
     def place(self, path: str, loc: Loc, follow: bool = False) -> str | None:
         """The same; what is against it is a fault. A link to no directory is not followed."""
+        if any(len(kernel.encode(name)) > _NAME_MAX for name in path.split("/")):
+            self.fault(loc, f"{path} has a name of more than {_NAME_MAX} bytes in it; shorten it")
+            return None
         through: list[str] = []
         try:
             real = self.resolve(path, follow, through)

@@ -7,6 +7,7 @@ config_files ever touched are as if the last document had been the first.
 
 from __future__ import annotations
 
+import errno
 import stat
 
 from kolla_start.disk import read, source
@@ -153,6 +154,10 @@ class Originals:
         except Unsafe as error:
             self._draft.stay(path, str(error))
             return True
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return True  # nothing has such a name
         if above == path or is_directory(status) or self._draft.wanted.covers(above):
             return False
         self._draft.stay(path, f"{above} is {KIND_NAMES[kind_of(status)]} now; remove it")

@@ -46,10 +46,10 @@ def look_ahead(draft: Draft, rules: Rules) -> None:
     for link, loc in draft.links.items():
         at = split(link)[0]
         # What is replaced is seen as it was before, at each start.
-        if private(walk.directory(at).status) and not draft.wanted.covers(link):
-            then = later.status(at)
-            if not private(then):
-                _refuse(draft, loc, walk.replaceable(link, then.st_uid))
+        if walk.directory(at).sole != ROOT_ONLY or draft.wanted.covers(link):
+            continue
+        if later.sole(at) != ROOT_ONLY or not private(later.status(at)):
+            _refuse(draft, loc, walk.replaceable(link))
 
 
 def _step(draft: Draft, later: _Later, real: str, loc: Loc) -> None:
