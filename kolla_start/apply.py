@@ -119,6 +119,7 @@ def _replace(plan: Plan, home: Home) -> None:
     homes.prepare(home)
     _clean_up(before, home)
     meanwhile = _both(before, after)
+    meanwhile.mark = write.mark()
     # Where originals may lie that nobody refers to, if this run is killed.
     meanwhile.saving = [*(save.kept for save in plan.saves), *plan.dropped]
     writing = [step.path for step in plan.steps if isinstance(step, Placing)]
@@ -283,7 +284,7 @@ def _clean_up(before: Records, home: Home) -> None:
     if not before.pending:
         return
     for path in {*before.places, split(home.run_command)[0], split(home.options)[0]}:
-        remove.remove_temporaries(path)
+        remove.remove_temporaries(path, before.mark)
     for kept in before.saving:
         if kept not in before.originals.values() and kept.startswith(f"{home.defaults}/"):
             remove.remove(kept)

@@ -159,9 +159,9 @@ def prepare(place: Home) -> None:
     leaves. Raises OSError and Unsafe.
     """
     if not place.believed():
-        names = "defaults", "options", "certificates", "run_command", "configured"
-        records = [str(getattr(place, name)) for name in names]
-        planted = [path for path in records if open_to_others(path)]
+        records = (place.defaults, place.options, place.run_command, place.certificates)
+        # What is not believed did not succeed once, whoever says so.
+        planted = [*(path for path in records if open_to_others(path)), place.configured]
         if open_to_others(place.state):
             planted.append(place.defaults)
         _take(place.base)

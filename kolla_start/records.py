@@ -70,11 +70,14 @@ class Records:
     attributes: directory -> owner, group and mode it had before a merge changed them
     placed:     what this program put inside directories that it copied whole
     pending:    a run began to write and did not report its end; if so,
-    places:     the directories in which it may have left temporary files, and
+    mark:       begins the names of its temporary files (write.mark()),
+    places:     the directories in which it may have left some, and
     saving:     where it was about to keep originals
     """
 
-    __slots__ = ("attributes", "originals", "parents", "pending", "placed", "places", "saving")
+    __slots__ = (
+        "attributes", "mark", "originals", "parents", "pending", "placed", "places", "saving",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.originals: dict[str, str | None] = {}
@@ -82,6 +85,7 @@ class Records:
         self.attributes: dict[str, tuple[int, int, int]] = {}
         self.placed: set[str] = set()
         self.pending = False
+        self.mark = ""
         self.places: list[str] = []
         self.saving: list[str] = []
 
@@ -92,6 +96,7 @@ class Records:
         twin.attributes = dict(self.attributes)
         twin.placed = set(self.placed)
         twin.pending = self.pending
+        twin.mark = self.mark
         twin.places = list(self.places)
         twin.saving = list(self.saving)
         return twin
@@ -109,6 +114,7 @@ class Records:
         return {
             "version": 1,
             "pending": self.pending,
+            "mark": self.mark,
             "parents": self.parents,
             "attributes": {path: list(value) for path, value in self.attributes.items()},
             "placed": sorted(self.placed),
@@ -138,6 +144,7 @@ def load(place: Home) -> Records:
             if type(own["pending"]) is not bool:
                 raise ValueError("pending is no boolean")
             records.pending = own["pending"]
+            records.mark = _path(f"/{own.get('mark', '')}")[1:]
             records.parents = [_path(path) for path in own["parents"]]
             records.attributes = {
                 _path(path): (_number(uid), _number(gid), _number(mode))

@@ -79,14 +79,15 @@ def remove_empty(path: str) -> bool:
     return True
 
 
-def is_temporary(name: str) -> bool:
-    return name.startswith(TEMPORARY)
+def is_temporary(name: str, mark: str = "") -> bool:
+    """Whether it is the name of a temporary file, of the run that has this mark."""
+    return name.startswith(TEMPORARY + mark)
 
 
-def remove_temporaries(path: str) -> None:
-    """Remove what a killed run left half written in a directory."""
+def remove_temporaries(path: str, mark: str = "") -> None:
+    """Remove what a killed run left half written in a directory; in a shared one it had a mark."""
     try:
-        left = [name for name in read.names(path) if is_temporary(name)]
+        left = [name for name in read.names(path) if is_temporary(name, mark)]
     except (OSError, Unsafe):
         return
     for name in left:

@@ -26,6 +26,18 @@ if TYPE_CHECKING:
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+_mark = ""
+
+
+def mark() -> str:
+    """A mark that temporary files bear from now on. The next start removes those of a killed run by
+    it, and none of another container's, that writes to the same directory.
+    """
+    global _mark
+    _mark = os.urandom(4).hex()
+    return _mark
+
+
 def write_file(
     path: str, data: bytes, uid: int, gid: int, mode: int, sync: bool = False, over: bool = False
 ) -> None:
@@ -332,7 +344,7 @@ def _discard(at: int, temporary: str) -> None:
 def _temporary_name() -> str:
     # Unpredictable, so that a service cannot hold the name; short, so that a destination's name
     # of 255 bytes is no problem.
-    return remove.TEMPORARY + os.urandom(8).hex()
+    return remove.TEMPORARY + _mark + os.urandom(8).hex()
 
 
 def _write_all(fd: int, data: bytes) -> None:

@@ -13,7 +13,7 @@ from kolla_start.errors import Refused, cause
 from kolla_start.plan import permissions
 from kolla_start.plan.compare import Comparison
 from kolla_start.plan.draft import Draft
-from kolla_start.plan.foresee import foresee
+from kolla_start.plan.foresee import foresee, foresee_saves
 from kolla_start.plan.gather import gather
 from kolla_start.plan.originals import Originals
 from kolla_start.plan.recorded import record, remove_stale_parents
@@ -69,6 +69,7 @@ def _plan(config: Config, draft: Draft, home: Home, again: bool) -> Plan:
     remove_stale_parents(draft, plan)
     foresee(draft, plan.steps, comparison.fresh)
     record(draft, plan, home)
+    foresee_saves(draft, plan.saves, home.defaults)
     text = records.command_text(config.command)
     if homes.recorded(home.run_command) != kernel.encode(text):
         plan.command = text

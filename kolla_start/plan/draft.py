@@ -99,6 +99,7 @@ class Draft:
     parents: directories that are made for a destination, or were
     stuck:   what left the document and cannot be given back now, see stay()
     links:   those of the disk that an entry's paths lead through, and where it says so
+    sought:  directories in which sources are looked for, found or not, and where it says so
     preserved: by the number of an entry, the owners of what it copies (Given.owners)
     """
 
@@ -111,6 +112,7 @@ class Draft:
         self.parents: set[str] = set()
         self.stuck: set[str] = set()
         self.links: dict[str, Loc] = {}
+        self.sought: dict[str, Loc] = {}
         self.preserved: dict[int, set[int]] = {}
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []

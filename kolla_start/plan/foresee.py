@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from kolla_start import accounts
 from kolla_start.disk import read
-from kolla_start.disk.walk import split
+from kolla_start.disk.walk import Unsafe, split
 from kolla_start.plan.draft import Draft
-from kolla_start.plan.steps import Placing, SetOwner, Step
-from kolla_start.plan.wanted import FILE, is_directory
+from kolla_start.plan.steps import Placing, Save, SetOwner, Step
+from kolla_start.plan.wanted import FILE, Node, is_directory
 
 
 def foresee(draft: Draft, steps: list[Step], fresh: set[str]) -> None:
@@ -43,6 +43,26 @@ def foresee(draft: Draft, steps: list[Step], fresh: set[str]) -> None:
             free[device] = before - node.source.status.st_size
             if before >= 0 > free[device]:
                 draft.fault(node.loc, f"no space left for {step.path} and what follows; make room")
+
+
+def foresee_saves(draft: Draft, saves: list[Save], kept: str) -> None:
+    """The same of what originals need; `kept`: the directory that they are kept in."""
+    sizes = {save.path: sum(_size(node) for _, node in save.tree) for save in saves}
+    if not any(sizes.values()):
+        return
+    place, room = kept, None
+    while room is None:
+        try:
+            room = read.free_bytes(place)[1]
+        except (FileNotFoundError, NotADirectoryError, Unsafe):
+            place = split(place)[0]  # it will be made, or made anew
+    if sum(sizes.values()) > room:
+        largest = max(sizes, key=sizes.__getitem__)
+        draft.fault((), f"no space left in {place} to keep what was at {largest}; make room")
+
+
+def _size(node: Node) -> int:
+    return node.source.status.st_size if node.kind == FILE and node.source is not None else 0
 
 
 def _where(place: str, fresh: set[str], free: dict[int, int]) -> tuple[str, bool, int]:

@@ -10,7 +10,7 @@ import posix as os
 import stat
 
 from kolla_start import accounts
-from kolla_start.disk import source, walk
+from kolla_start.disk import read, source, walk
 from kolla_start.disk.given import Given, also, declare
 from kolla_start.disk.walk import Unsafe, split
 from kolla_start.document import rules
@@ -97,20 +97,30 @@ def _bring(config: Config) -> None:
     for database in _DATABASES:
         data = None
         for entry in config.config_files:
-            dest = entry.dest
-            if dest.endswith("/") and dest != "/":
-                dest += entry.source.rpartition("/")[2]
-            below = database[len(dest.rstrip("/")) :]
-            if not database.startswith(dest.rstrip("/")) or below[:1] not in ("", "/"):
+            if not database.startswith(entry.dest.rstrip("/")):
                 continue
             try:
-                each = source.find(entry.source.rstrip("/") + below)
-                if stat.S_ISREG(each.status.st_mode):
-                    data = each.content()
+                for path in _sources(entry):
+                    dest = _destination(entry, path).rstrip("/")
+                    below = database[len(dest) :]
+                    if not database.startswith(dest) or below[:1] not in ("", "/"):
+                        continue
+                    each = source.find(path.rstrip("/") + below)
+                    if stat.S_ISREG(each.status.st_mode):
+                        data = each.content()
             except (OSError, Unsafe):
                 pass  # What is wrong with the entry is said where it is planned.
         found.append(data)
     accounts.bring(*found)
+
+
+def _sources(entry: ConfigFile) -> list[str]:
+    return source.matches(entry.source) if read.has_magic(entry.source) else [entry.source]
+
+
+def _destination(entry: ConfigFile, path: str) -> str:
+    """Where a source comes to be: in a directory under its name, one that ends in / has none."""
+    return entry.dest + (path.rpartition("/")[2] if entry.dest.endswith("/") else "")
 
 
 def _declare(config: Config, draft: Draft) -> None:
@@ -222,9 +232,7 @@ def _config_file(draft: Draft, entry: ConfigFile) -> None:
         owner = ids(draft, entry.owner, loc)
     copying = Copying(draft, entry, owner, loc)
     for tree in find(entry, draft, loc):
-        dest = entry.dest
-        if dest.endswith("/"):
-            dest += tree[0][0].path.rpartition("/")[2]  # none of a source that ends in /
+        dest = _destination(entry, tree[0][0].path)
         if entry.preserve_properties:
             draft.preserved[entry.index].update(_vouched(found for found, _, _ in tree))
         if entry.dest == "/" and dest != "/":

@@ -79,8 +79,8 @@ class Originals:
                 self._loose.add(f"{place}/")
             elif inner.is_directory():
                 inner.exact = True
-        if node is not None and node.kind == PARENT:
-            node.kind, node.part = DIRECTORY, RESTORE  # nor are its owner and mode
+                if inner.kind == PARENT:
+                    inner.kind, inner.part = DIRECTORY, RESTORE  # nor are its owner and mode
 
     def _under(self, node: Node, original: Source, path: str) -> None:
         """`files` gives it an owner; its content is the image's, if that owner may have it."""

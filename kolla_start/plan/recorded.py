@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def remove_stale_parents(draft: Draft, plan: Plan) -> None:
     """The directories that were made for something go with the last thing in them."""
-    wanted, killed = draft.wanted, draft.records.pending  # by whom what is half written goes first
+    wanted, before = draft.wanted, draft.records  # what is half written goes first
     going = {step.path for step in plan.steps if not isinstance(step, Placing)}
     for path in reversed(draft.records.parents):
         if wanted.wants(path) or wanted.exact_above(path) or path in going:
@@ -38,7 +38,11 @@ def remove_stale_parents(draft: Draft, plan: Plan) -> None:
         try:
             if not is_directory(read.lstat(path)):
                 continue
-            left = [name for name in read.names(path) if not (killed and is_temporary(name))]
+            left = [
+                name
+                for name in read.names(path)
+                if not (before.pending and is_temporary(name, before.mark))
+            ]
             empty = all(join(path, name) in going for name in left)
         except Unsafe:
             continue  # whoever made it unreachable may keep it
@@ -52,7 +56,7 @@ def record(draft: Draft, plan: Plan, home: Home) -> None:
     """Fill in what will be recorded, what is saved before it, and what is not needed after."""
     before = draft.records
     after = plan.after = before.copy()
-    after.pending, after.places, after.saving = False, [], []
+    after.pending, after.mark, after.places, after.saving = False, "", [], []
     # An original is needed as long as anything of it cannot be given back.
     stuck = {place for path in draft.stuck for place in (path, *ancestors(path))}
     for path in before.originals.keys() - draft.keys - stuck:

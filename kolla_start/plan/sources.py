@@ -61,6 +61,8 @@ class _Seeking(Over):
             what, paths = "does not exist", [entry.source]
         found: list[Source] = []
         wrong = False
+        if not source.is_operators(entry.source):
+            self._draft.sought.setdefault(_looked_in(entry.source), self.where)
         for path in paths:
             try:
                 found.append(source.find(path, self._links, self))
@@ -158,6 +160,15 @@ class _Seeking(Over):
         """What is at a real path without the document, known as `path`."""
         place = self._draft.baseline.place(real)
         return None if place is None else source.original(place, path, real)
+
+
+def _looked_in(pattern: str) -> str:
+    """The directory in which the last part of a path, or the first with magic, is looked for."""
+    parts = pattern.rstrip("/").split("/")
+    number = 0
+    while number < len(parts) - 1 and not read.has_magic(parts[number]):
+        number += 1
+    return "/".join(parts[:number]) or "/"
 
 
 class Made(Source):

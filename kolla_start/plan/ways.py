@@ -43,6 +43,15 @@ def look_ahead(draft: Draft, rules: Rules) -> None:
                 found.refuse_planted(later.sole(split(found.real)[0]))
             except Unsafe as error:
                 _refuse(draft, node.loc, error)
+    for directory, loc in draft.sought.items():
+        try:
+            real = draft.resolve(directory, follow=True)
+        except (OSError, Unsafe):
+            continue  # It is said where the source is looked for.
+        for place in () if is_operators(real) else (real, *ancestors(real)):
+            if place not in seen:
+                seen.add(place)
+                _step(draft, later, place, loc)
     for link, loc in draft.links.items():
         at = split(link)[0]
         # What is replaced is seen as it was before, at each start.

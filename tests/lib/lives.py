@@ -123,7 +123,8 @@ class Compared:
         actual, stamps = survey(self.box, *TOPS)
         doubt, wanted = outcome.doubt, outcome.tree
         if not self.subject.ours:  # what upstream promises as well
-            wanted = Files({path: _plain(wanted[path]) for path in outcome.ours | outcome.made})
+            named = (outcome.ours | outcome.made) & set(wanted)
+            wanted = Files({path: _plain(wanted[path]) for path in named})
             found = Files({path: _plain(actual[path]) for path in wanted if path in actual})
         else:
             found = actual

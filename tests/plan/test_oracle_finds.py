@@ -240,6 +240,14 @@ def test_what_is_laid_over_an_original_that_comes_back(name: str, before: str) -
           OVER_AN_ORIGINAL[name])  # fmt: skip
 
 
+def test_a_directory_that_was_copied_is_made_anew() -> None:
+    """For a file in an image's directory that comes back: it is not the copied one's owner's."""
+    _once(
+        document(entry("laid", "/app/var", "nova")),
+        document(entry("/dev/null", "/app/var/in/one")),
+    )
+
+
 @pytest.mark.parametrize("inside", [False, True], ids=["itself", "in a directory"])
 def test_a_file_that_left_and_is_to_be_made(box: Sandbox, inside: bool) -> None:
     """SPEC: "a path that leaves the document ... goes"; `files` makes an empty one, as at first."""

@@ -117,7 +117,7 @@ def test_a_full_disk_for_the_records(sandbox: Sandbox) -> None:
     sandbox.document(document(entry("conf", "/etc/conf")))
     done = sandbox.set_configs()
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "No space left" in done.stderr
+    assert "no space left in /etc/kolla" in done.stderr
     assert sandbox.read("/etc/conf") == "image " * 10_000
     sandbox.run(["mount", "-o", "remount,size=1m", "/etc/kolla"], check=True)
     assert sandbox.set_configs().returncode == 0
