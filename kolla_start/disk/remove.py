@@ -216,7 +216,7 @@ def _enter(at: Directory, name: str) -> Directory:
     fd = os.open(name, LIST, dir_fd=at.fd)
     real = walk.join(at.real, name) if len(at.real) < PATH_MAX else at.real
     status = os.fstat(fd)
-    return _directory(fd, real, status, at.mover_of(walk.private(status)))
+    return _directory(fd, real, status, at.mover_of(status))
 
 
 def _directory(fd: int, real: str, status: os.stat_result, mover: int) -> Directory:

@@ -106,12 +106,14 @@ class Directory:
         self.mover = mover
         self.sole = mover if free else sole_writer(mover, status, fd)
 
-    def mover_of(self, own: bool) -> int:
-        """Who could have moved what lies in it: root's `own`, which is private(), nobody else out
-        of a directory of root with the sticky bit (inode(7)).
+    def mover_of(self, status: os.stat_result) -> int:
+        """Who could have moved what lies in it: nobody a mount point (rename(2), EBUSY), and nobody
+        else what is private() to root, out of root's directory with the sticky bit (inode(7)).
         """
+        if status.st_dev != self.status.st_dev:
+            return self.mover
         sticky = self.status.st_mode & stat.S_ISVTX and trusted(self.status.st_uid)
-        return self.mover if sticky and own else self.sole
+        return self.mover if sticky and private(status) else self.sole
 
 
 def sole_writer(above: int, status: os.stat_result, fd: int | None) -> int:
@@ -225,7 +227,7 @@ class Walk:
         if len(self._open) >= _REMEMBERED:
             # The older half; whoever goes down two trees at once still needs the others.
             self._close([known for known in self._open if known != "/"][: _REMEMBERED // 2])
-        found = self._open[real] = Directory(fd, real, status, here.mover_of(private(status)), free)
+        found = self._open[real] = Directory(fd, real, status, here.mover_of(status), free)
         return found
 
     def resolve(
@@ -323,7 +325,7 @@ def _exchanger(at: Directory) -> int:
     if at.private:
         return at.sole
     # A volume of the kubelet's is open to all by its mode, and mounted read-only.
-    return at.mover if os.fstatvfs(at.fd).f_flag & os.ST_RDONLY else SEVERAL
+    return ROOT_ONLY if os.fstatvfs(at.fd).f_flag & os.ST_RDONLY else SEVERAL
 
 
 def _with_path(error: OSError, real: str, other_kind: int) -> OSError:

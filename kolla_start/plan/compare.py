@@ -17,6 +17,7 @@ from kolla_start.plan.draft import Draft
 from kolla_start.plan.steps import Copy, MakeDirectory, MakeFile, Placing, Remove, SetOwner, Step
 from kolla_start.plan.wanted import (
     CHECKED,
+    CONFIG_FILES,
     DIRECTORY,
     FILE,
     KIND_NAMES,
@@ -170,19 +171,19 @@ class Comparison:
         try:
             remove.refuse_foreign(path)
         except Unsafe as error:
-            if own or node.part == RESTORE:
+            if own or not node.loc:
                 self._refuse(path, node, [str(error)])
             else:
-                self._draft.warn(_dest(node), f"{path} is not in the source, and stays: {error}")
+                self._draft.warn(_where(node), f"{path} is not in the source, and stays: {error}")
             return False
         return True
 
     def _refuse(self, path: str, node: Node, why: list[str]) -> None:
         """What left the document stays as it is; what the document wants is a fault."""
-        if node.part == RESTORE:
-            self._draft.stay(path, why[0])
+        if node.loc:
+            self._draft.faults += [Fault(_where(node), each) for each in why]
         else:
-            self._draft.faults += [Fault(_dest(node), each) for each in why]
+            self._draft.stay(path, why[0])
 
 
 def _leave_out_what_cannot_be(draft: Draft, path: str, node: Node) -> None:
@@ -208,8 +209,8 @@ def _placing(node: Node) -> type[Placing]:
     return MakeFile if node.kind == FILE else MakeDirectory
 
 
-def _dest(node: Node) -> Loc:
-    return (*node.loc, "dest") if node.loc else ()
+def _where(node: Node) -> Loc:
+    return (*node.loc, "dest" if node.loc[0] == CONFIG_FILES else "path")
 
 
 def _mounted(path: str, advice: str) -> list[str]:

@@ -121,6 +121,16 @@ def test_a_file_that_is_mounted_read_only_at_a_destination(box: Sandbox) -> None
     refused(box, document(entry("s", "/etc/first"), entry("s", "/etc/nova/conf")), "/etc/nova/conf")
 
 
+def test_a_link_in_a_volume_below_a_directory_of_the_service_s(box: Sandbox) -> None:
+    """It cannot move the volume, nor what is in it."""
+    box.mkdir("/var/lib/nova", owner="nova")
+    volume(box, "/var/lib/nova/volume", "mode=0755")
+    box.write("/var/lib/nova/volume/v1/conf", "1")
+    box.symlink("v1", "/var/lib/nova/volume/current")
+    applied(box, document(entry("/var/lib/nova/volume/current/conf", "/etc/app/conf")))
+    assert box.read("/etc/app/conf") == "1"
+
+
 # --- the log --------------------------------------------------------------------------------------
 
 
