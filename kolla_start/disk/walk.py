@@ -107,13 +107,16 @@ class Directory:
         self.sole = mover if free else sole_writer(mover, status, fd)
 
     def mover_of(self, status: os.stat_result) -> int:
-        """Who could have moved what lies in it: nobody a mount point (rename(2), EBUSY), and nobody
-        else what is private() to root, out of root's directory with the sticky bit (inode(7)).
-        """
-        if status.st_dev != self.status.st_dev:
-            return self.mover
-        sticky = self.status.st_mode & stat.S_ISVTX and trusted(self.status.st_uid)
-        return self.mover if sticky and private(status) else self.sole
+        """Who could have moved what lies in it."""
+        return self.mover if stays_put(self.status, status) else self.sole
+
+
+def stays_put(above: os.stat_result, status: os.stat_result) -> bool:
+    """Whether who can write a directory cannot move what lies in it: a mount point (rename(2),
+    EBUSY), or what is private() to root, in root's directory with the sticky bit (inode(7)).
+    """
+    sticky = above.st_mode & stat.S_ISVTX and trusted(above.st_uid)
+    return status.st_dev != above.st_dev or bool(sticky and private(status))
 
 
 def sole_writer(above: int, status: os.stat_result, fd: int | None) -> int:
@@ -322,10 +325,9 @@ class Walk:
 
 def _exchanger(at: Directory) -> int:
     """Who could have put a link of root's into a directory, or that one in place of another."""
-    if at.private:
-        return at.sole
     # A volume of the kubelet's is open to all by its mode, and mounted read-only.
-    return ROOT_ONLY if os.fstatvfs(at.fd).f_flag & os.ST_RDONLY else SEVERAL
+    read_only = not at.private and os.fstatvfs(at.fd).f_flag & os.ST_RDONLY
+    return ROOT_ONLY if read_only else at.sole if at.private else SEVERAL
 
 
 def _with_path(error: OSError, real: str, other_kind: int) -> OSError:
@@ -339,10 +341,8 @@ def _with_path(error: OSError, real: str, other_kind: int) -> OSError:
 
 def replaceable(link: str) -> Unsafe:
     """What is against following a symbolic link that is not root's alone."""
-    return Unsafe(
-        f"{link} is a symbolic link that others than root can replace; it is not followed: name "
-        "the place it points to"
-    )
+    what = f"{link} is a symbolic link that others than root can replace; it is not followed"
+    return Unsafe(f"{what}: name the place it points to")
 
 
 def refuse_step(above: os.stat_result, here: os.stat_result, real: str, fd: int | None) -> None:

@@ -96,9 +96,17 @@ class _Later:
     def sole(self, real: str) -> int:
         """Who could have put something there by then: walk.sole_writer()."""
         if real not in self._soles:
-            above, status = self.sole(split(real)[0]), self.status(real)
-            self._soles[real] = walk.sole_writer(above, status, self.descriptor(real))
+            status, fd = self.status(real), self.descriptor(real)
+            self._soles[real] = walk.sole_writer(self._mover(real), status, fd)
         return self._soles[real]
+
+    def _mover(self, real: str) -> int:
+        """Who could have moved it by then: walk.Directory.mover_of()."""
+        parent = split(real)[0]
+        above, status = self.status(parent), self.status(real)
+        if parent != real and walk.stays_put(above, status):
+            return self._mover(parent)
+        return self.sole(parent)
 
     def _status(self, real: str) -> os.stat_result:
         found = _there(real)
