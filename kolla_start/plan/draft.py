@@ -13,6 +13,7 @@ import stat
 
 from kolla_start import kernel
 from kolla_start.disk import read, source, walk
+from kolla_start.disk.remove import is_temporary
 from kolla_start.disk.walk import ROOT_ONLY, Unsafe, ancestors, join, trusted
 from kolla_start.document import rules
 from kolla_start.errors import Fault, cause
@@ -289,6 +290,9 @@ class Drawn(read.Disk):
         node = self._wanted.nodes.get(real)
         if (node is not None and node.exact) or self._wanted.exact_above(real):
             before = []
+        records = self._draft.records
+        if records.pending:  # what is half written goes before anything is copied
+            before = [name for name in before if not is_temporary(name, records.mark)]
         known = set(before)
         for name in self._wanted.children.get(real, ()):
             if join(real, name) in self._wanted.nodes:

@@ -1,5 +1,6 @@
 """What an oracle found that knows the contract and not the code, each in its smallest document."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -331,6 +332,18 @@ def test_killed_while_a_directory_that_was_made_is_written_to(box: Sandbox, numb
     box.run(killed, env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
     applied(box, document())
     assert not box.exists("/new")
+
+
+@pytest.mark.parametrize("number", range(1, 6))
+def test_what_a_killed_start_left_half_written_is_no_source(box: Sandbox, number: int) -> None:
+    """A link that leads nowhere, in a directory that the next document copies."""
+    box.symlink("nowhere", f"{CONFIG_FILES}/links/l")
+    box.document(document(entry("links/*", "/app/conf/", merge=True, preserve_properties=True)))
+    kill = f"inject=rename,renameat,renameat2:signal=KILL:when={number}"
+    killed = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", kill, "kolla_set_configs"]
+    box.run(killed, env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
+    applied(box, document(entry("/app/conf", "/app/copy")))
+    assert sorted(os.listdir(box.host("/app/copy"))) == ["a", "sub"]
 
 
 def test_what_comes_back_with_an_acl_has_the_mode_that_files_give_it(box: Sandbox) -> None:
