@@ -1,6 +1,5 @@
 """What an oracle found that knows the contract and not the code, each in its smallest document."""
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -319,31 +318,6 @@ def test_what_permissions_do_to_a_source_is_not_done_to_its_copy(box: Sandbox) -
     box.run(["mount", "-o", "remount,bind,ro", "/app/conf"], check=True)
     apply(box, document(copy, permissions=[rule]))
     assert (box.owner("/app/copy/a"), box.mode("/app/copy/a")) == ((0, 0), 0o600)
-
-
-@pytest.mark.parametrize("number", range(1, 8))
-def test_killed_while_a_directory_that_was_made_is_written_to(box: Sandbox, number: int) -> None:
-    """What is half written there goes, and with it the directory once nothing else is in it."""
-    box.mark()
-    applied(box, document(entry("one", "/new/linked/a")))
-    box.document(document(entry("flat/*", "/new/linked/", merge=True), entry("one", "/new/vol/")))
-    kill = f"inject=fchown,fchownat:signal=KILL:when={number}"
-    killed = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", kill, "kolla_set_configs"]
-    box.run(killed, env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
-    applied(box, document())
-    assert not box.exists("/new")
-
-
-@pytest.mark.parametrize("number", range(1, 6))
-def test_what_a_killed_start_left_half_written_is_no_source(box: Sandbox, number: int) -> None:
-    """A link that leads nowhere, in a directory that the next document copies."""
-    box.symlink("nowhere", f"{CONFIG_FILES}/links/l")
-    box.document(document(entry("links/*", "/app/conf/", merge=True, preserve_properties=True)))
-    kill = f"inject=rename,renameat,renameat2:signal=KILL:when={number}"
-    killed = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", kill, "kolla_set_configs"]
-    box.run(killed, env={"KOLLA_CONFIG_STRATEGY": "COPY_ALWAYS"})
-    applied(box, document(entry("/app/conf", "/app/copy")))
-    assert sorted(os.listdir(box.host("/app/copy"))) == ["a", "sub"]
 
 
 def test_what_comes_back_with_an_acl_has_the_mode_that_files_give_it(box: Sandbox) -> None:
