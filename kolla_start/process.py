@@ -95,8 +95,11 @@ def take_back() -> None:
 
 
 def _report(error: BaseException) -> None:
-    for line in _lines(error):
-        log.error(line)
+    try:
+        for line in _lines(error):
+            log.error(line)
+    except MemoryError:  # too little is left for a line with a time
+        os.write(2, b"ERROR out of memory; raise the memory limit of the container\n")
 
 
 def _lines(error: BaseException) -> list[str]:
