@@ -18,10 +18,6 @@ from kolla_start.disk import walk
 from kolla_start.disk.given import declared
 from kolla_start.disk.walk import ROOT_ONLY, Directory, Unsafe, identity, join, split, trusted
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 # Unix98 terminals, which engines give to a container that has one (Documentation/admin-guide/
 # devices.txt of the kernel).
 _TERMINALS = range(136, 144)
@@ -196,7 +192,10 @@ def open_behind(path: str) -> Found | None:
         at = walk.directory(parent)
         found = find_at(at.fd, name or ".", path, at.sole)
         if not stat.S_ISLNK(found.status.st_mode):
-            return _unless(found, stat.S_ISCHR, stat.S_ISBLK)
+            if stat.S_ISCHR(found.status.st_mode) or stat.S_ISBLK(found.status.st_mode):
+                found.close()
+                return None
+            return found
         found.close()
         if at.sole != ROOT_ONLY or not trusted(found.status.st_uid):
             return None
@@ -223,10 +222,3 @@ def _stream(name: str, at: Directory, path: str) -> Found | None:
         return found
     found.close()
     return None
-
-
-def _unless(found: Found, *kinds: Callable[[int], bool]) -> Found | None:
-    if any(kind(found.status.st_mode) for kind in kinds):
-        found.close()
-        return None
-    return found

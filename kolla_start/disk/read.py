@@ -286,7 +286,7 @@ def writable(path: str) -> bool:
 
 def rewritable(path: str) -> bool:
     """Whether the path is a mount point whose content can be written, if not its name."""
-    if path not in mounts(path):
+    if path not in _mounted():
         return False
     parent, name = split(path)
     return os.access(name, os.W_OK, dir_fd=walk.directory(parent).fd, effective_ids=True)

@@ -234,10 +234,11 @@ def _find(path: str, real: str, links: bool, over: Over | None) -> Source:
                 return leaf
             raise Dangling(errno.ENOENT, "is a link that leads nowhere", path) from None
         if found.kind != stat.S_IFLNK:
-            if links and leaf is not None and found.kind != stat.S_IFDIR and path[-1] != "/":
-                return leaf
-            if found.kind != stat.S_IFDIR and path.endswith("/"):
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if found.kind != stat.S_IFDIR:
+                if path.endswith("/"):
+                    raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+                if links and leaf is not None:
+                    return leaf
             found.refuse_planted()
             return found
         leaf = leaf or found

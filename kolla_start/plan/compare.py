@@ -50,7 +50,8 @@ class Comparison:
         for path, node in sorted(self._wanted.nodes.items()):
             progress.done += 1
             try:
-                _leave_out_what_cannot_be(self._draft, path, node)
+                if node.mode & 0o2000:
+                    _leave_out_what_cannot_be(self._draft, path, node)
                 self._one(path, node)
             except Changed:
                 raise
@@ -188,7 +189,7 @@ class Comparison:
 
 def _leave_out_what_cannot_be(draft: Draft, path: str, node: Node) -> None:
     """A set-group-id bit that the kernel would clear and say nothing: chmod(2)."""
-    if node.mode & 0o2000 and not accounts.may_set_group_id(node.gid):
+    if not accounts.may_set_group_id(node.gid):
         node.mode &= ~0o2000
         what = f"the set-group-id bit for group {node.gid} cannot be set here and is left out"
         draft.warn(node.loc, f"{path}: {what}; start the container with --cap-add FSETID")

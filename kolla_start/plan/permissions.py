@@ -193,7 +193,7 @@ class Rules:
         if not self._count:
             return said
         for path, node in self._wanted.nodes.items():
-            if node.kind in (NOTHING, PARENT) or _comes_back(node):
+            if node.kind in (NOTHING, PARENT) or _is_original_link(node):
                 continue
             for rule in self._about(path):
                 try:
@@ -260,7 +260,7 @@ class Rules:
     def _of(self, path: str) -> sweep.Wanted | None:
         """What one path should have; None where nothing is asked, or the steps have seen to it."""
         node = self._wanted.nodes.get(path)
-        if node is not None and node.kind != PARENT and not _comes_back(node):
+        if node is not None and node.kind != PARENT and not _is_original_link(node):
             return None
         here = [rule for rule in self._about(path) if rule.holds(path)]
         return _answer(here) if here else None
@@ -278,7 +278,7 @@ class Rules:
         return found
 
 
-def _comes_back(node: Node) -> bool:
+def _is_original_link(node: Node) -> bool:
     """Whether it is a link that is given back: it is swept then, as any link of the image."""
     return node.kind == LINK and node.part == RESTORE
 
